@@ -1,0 +1,13 @@
+//! What touches every request and every row of Colonnade.
+//!
+//! `listen` turns sockets into bodies, `decode` bodies into columns, `kernels` columns into columns, `encode` columns
+//! into bytes. No policy, no configuration file, no clock: the Python side tells limits, routes and rules as values.
+
+pub mod batch;
+pub mod decode;
+pub mod encode;
+pub mod kernels;
+pub mod listen;
+#[cfg(feature = "python")]
+mod python;
+pub mod schema;

@@ -1,0 +1,21 @@
+//! The door: what Python sees of this crate, as `colonnade._native`.
+
+mod batch;
+mod decode;
+mod encode;
+mod kernels;
+mod listen;
+
+use pyo3::prelude::*;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    batch::register(module)?;
+    decode::register(module)?;
+    encode::register(module)?;
+    kernels::register(module)?;
+    listen::register(module)
+}
