@@ -82,7 +82,8 @@ impl Col {
 
     /// The column of this name.
     pub fn from_name(name: &str) -> Option<Col> {
-        static BY_NAME: LazyLock<HashMap<&'static str, Col>> = LazyLock::new(|| Col::all().map(|c| (c.name(), c)).collect());
+        static BY_NAME: LazyLock<HashMap<&'static str, Col>> =
+            LazyLock::new(|| Col::all().map(|c| (c.name(), c)).collect());
         BY_NAME.get(name).copied()
     }
 
@@ -126,8 +127,9 @@ impl Col {
 
     /// The Arrow field in flight: nullable only for numbers, booleans and times.
     pub fn field(self) -> FieldRef {
-        static FIELDS: LazyLock<Vec<FieldRef>> =
-            LazyLock::new(|| Col::all().map(|c| Arc::new(Field::new(c.name(), c.data_type(), c.holds_nulls()))).collect());
+        static FIELDS: LazyLock<Vec<FieldRef>> = LazyLock::new(|| {
+            Col::all().map(|c| Arc::new(Field::new(c.name(), c.data_type(), c.holds_nulls()))).collect()
+        });
         FIELDS[self as usize].clone()
     }
 
@@ -135,7 +137,14 @@ impl Col {
     pub fn holds_nulls(self) -> bool {
         matches!(
             self.kind(),
-            Kind::TimestampNs | Kind::Int64 | Kind::Int32 | Kind::UInt32 | Kind::UInt16 | Kind::UInt8 | Kind::Float64 | Kind::Bool
+            Kind::TimestampNs
+                | Kind::Int64
+                | Kind::Int32
+                | Kind::UInt32
+                | Kind::UInt16
+                | Kind::UInt8
+                | Kind::Float64
+                | Kind::Bool
         )
     }
 }

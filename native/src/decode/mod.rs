@@ -1,1 +1,5 @@
 //! Bytes to columns.
+
+pub mod compression;
+
+pub use compression::{DecompressError, Encoding, decompress};

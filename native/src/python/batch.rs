@@ -36,7 +36,8 @@ impl PyBatch {
         tenant: &str,
         completed: Option<bool>,
     ) -> PyResult<PyBatch> {
-        let signal = Signal::from_name(signal).ok_or_else(|| PyValueError::new_err(format!("unknown signal {signal:?}")))?;
+        let signal =
+            Signal::from_name(signal).ok_or_else(|| PyValueError::new_err(format!("unknown signal {signal:?}")))?;
         let columns = import(data)?;
         let rows = columns.num_rows();
         let runs = match like {
@@ -128,7 +129,8 @@ impl PyBatch {
 
 /// A record batch from an object with the Arrow PyCapsule interface.
 pub fn import(data: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
-    let (schema, array): (Bound<'_, PyCapsule>, Bound<'_, PyCapsule>) = data.call_method0("__arrow_c_array__")?.extract()?;
+    let (schema, array): (Bound<'_, PyCapsule>, Bound<'_, PyCapsule>) =
+        data.call_method0("__arrow_c_array__")?.extract()?;
     let schema = schema.pointer_checked(Some(SCHEMA))?.cast::<FFI_ArrowSchema>();
     let array = array.pointer_checked(Some(ARRAY))?.cast::<FFI_ArrowArray>();
     // SAFETY: the capsules are named as the protocol demands, so they hold these structs; `from_raw` moves the array
