@@ -10,7 +10,7 @@ switches the section on with its defaults, and `enabled: false` inside switches 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -164,9 +164,9 @@ class _OptionalSection:
 
 def _switch(value: Any) -> Any:
     if isinstance(value, dict) and "enabled" in value:
-        section: dict[Any, Any] = {**value}
+        section = cast(dict[Any, Any], {**value})
         return None if section.pop("enabled") is False else section
-    return value
+    return cast(Any, value)
 
 
 M = TypeVar("M")
@@ -201,9 +201,13 @@ class Settings(BaseModel):
 class RetryOnFailure(Settings):
     """`retry_on_failure`: what happens after a retryable error."""
 
-    enabled: bool = Field(default=True, description="Try again after a retryable error; off: such a slice is parked at once.")
+    enabled: bool = Field(
+        default=True, description="Try again after a retryable error; off: such a slice is parked at once."
+    )
     initial_interval: Duration = Field(default=5.0, description="Wait before the first repeat.")
-    randomization_factor: float = Field(default=0.5, ge=0, le=1, description="Share by which each wait is spread at random.")
+    randomization_factor: float = Field(
+        default=0.5, ge=0, le=1, description="Share by which each wait is spread at random."
+    )
     multiplier: float = Field(default=1.5, ge=1, description="Growth of the wait from repeat to repeat.")
     max_interval: Duration = Field(default=30.0, description="Longest wait between repeats.")
     max_elapsed_time: Duration = Field(
@@ -251,9 +255,12 @@ class SendingQueue(Settings):
     enabled: bool = Field(
         default=True, description="Off: the caller is answered after the store has the rows (as wait_for_result)."
     )
-    num_consumers: int = Field(default=10, ge=1, le=1000, description="Slices of one pipeline that may be under way at once.")
+    num_consumers: int = Field(
+        default=10, ge=1, le=1000, description="Slices of one pipeline that may be under way at once."
+    )
     queue_size: ByteSize | None = Field(
-        default=None, description="Bound of what waits, in units of sizer. Default: 256 MiB in memory, 10 GiB with storage."
+        default=None,
+        description="Bound of what waits, in units of sizer. Default: 256 MiB in memory, 10 GiB with storage.",
     )
     sizer: Sizer | None = Field(
         default=None,
@@ -308,10 +315,10 @@ class ExporterSettings(Settings):
     """Keys that every exporter has."""
 
     retry_on_failure: RetryOnFailure = Field(
-       default= default_factory=lambda: RetryOnFailure(), description="What happens after a retryable error."
+        default_factory=lambda: RetryOnFailure(), description="What happens after a retryable error."
     )
     sending_queue: SendingQueue = Field(
-       default= default_factory=lambda: SendingQueue(), description="The exporter's share of the log."
+        default_factory=lambda: SendingQueue(), description="The exporter's share of the log."
     )
 
 
@@ -334,9 +341,15 @@ class TLSSettings(Settings):
     cert_pem: Secret = Field(default=Secret(""), description="The same, given here.")
     key_file: str = Field(default="", description="PEM file of the own private key.")
     key_pem: Secret = Field(default=Secret(""), description="The same, given here.")
-    min_version: Annotated[TLSVersion, BeforeValidator(_tls_version)] = Field(default="1.2", description="Lowest TLS version.")
-    max_version: Annotated[TLSVersion, BeforeValidator(_tls_version)] = Field(default="1.3", description="Highest TLS version.")
-    cipher_suites: tuple[str, ...] = Field(default=(), description="Allowed cipher suites by IANA name; default: a safe set.")
+    min_version: Annotated[TLSVersion, BeforeValidator(_tls_version)] = Field(
+        default="1.2", description="Lowest TLS version."
+    )
+    max_version: Annotated[TLSVersion, BeforeValidator(_tls_version)] = Field(
+        default="1.3", description="Highest TLS version."
+    )
+    cipher_suites: tuple[str, ...] = Field(
+        default=(), description="Allowed cipher suites by IANA name; default: a safe set."
+    )
     curve_preferences: tuple[str, ...] = Field(
         default=(), description="Key exchange groups in order of preference; default: a safe set."
     )
@@ -360,7 +373,9 @@ class TLSSettings(Settings):
 class TLSServer(TLSSettings):
     """`tls` of a server; a client certificate is required as soon as `client_ca_file` is set."""
 
-    client_ca_file: str = Field(default="", description="PEM file of the authorities whose clients are let in (mutual TLS).")
+    client_ca_file: str = Field(
+        default="", description="PEM file of the authorities whose clients are let in (mutual TLS)."
+    )
     client_ca_file_reload: bool = Field(default=False, description="Read client_ca_file again when it changes.")
 
     @model_validator(mode="after")
@@ -381,19 +396,25 @@ class TLSClient(TLSSettings):
 class CORS(Settings):
     """`cors` of an HTTP server."""
 
-    allowed_origins: tuple[str, ...] = Field(default=(), description="Origins that may send; `*` matches within an origin.")
+    allowed_origins: tuple[str, ...] = Field(
+        default=(), description="Origins that may send; `*` matches within an origin."
+    )
     allowed_headers: tuple[str, ...] = Field(
         default=(), description="Request headers allowed besides the simple ones; `*` = any."
     )
     exposed_headers: tuple[str, ...] = Field(default=(), description="Answer headers that scripts may read.")
-    max_age: int = Field(default=0, ge=0, description="Seconds a browser may keep a preflight's answer; 0 = its own default.")
+    max_age: int = Field(
+        default=0, ge=0, description="Seconds a browser may keep a preflight's answer; 0 = its own default."
+    )
 
 
 class ServerAuth(Settings):
     """`auth` of a server."""
 
     authenticator: str = Field(description="Id of the authenticator extension.")
-    request_params: tuple[str, ...] = Field(default=(), description="Query parameters given to the authenticator as headers.")
+    request_params: tuple[str, ...] = Field(
+        default=(), description="Query parameters given to the authenticator as headers."
+    )
 
 
 HTTP_COMPRESSIONS: Final = ("", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4", "x-snappy-framed")
@@ -414,15 +435,19 @@ class HTTPServer(Settings):
         default=False, description="Keep request headers with the rows, for processors and exporters."
     )
     response_headers: dict[str, Secret] = Field(
-       default= default_factory=dict[str, Secret], description="Headers added to every answer."
+        default_factory=dict[str, Secret], description="Headers added to every answer."
     )
     compression_algorithms: tuple[str, ...] = Field(
         default=HTTP_COMPRESSIONS, description="Content-Encodings taken; the empty one is none."
     )
     read_timeout: Duration = Field(default=0.0, description="Longest time to read a whole request; 0 = no bound.")
-    read_header_timeout: Duration = Field(default=60.0, description="Longest time to read a request's headers; 0 = no bound.")
+    read_header_timeout: Duration = Field(
+        default=60.0, description="Longest time to read a request's headers; 0 = no bound."
+    )
     write_timeout: Duration = Field(default=30.0, description="Longest time to write an answer; 0 = no bound.")
-    idle_timeout: Duration = Field(default=60.0, description="How long an idle kept-alive connection stays open; 0 = no bound.")
+    idle_timeout: Duration = Field(
+        default=60.0, description="How long an idle kept-alive connection stays open; 0 = no bound."
+    )
     keep_alives_enabled: bool = Field(default=True, description="Serve more than one request per connection.")
 
     @model_validator(mode="after")
@@ -438,9 +463,15 @@ class HTTPServer(Settings):
 class KeepaliveServerParameters(Settings):
     """`keepalive.server_parameters`."""
 
-    max_connection_idle: Duration = Field(default=0.0, description="Close a connection without requests after this; 0 = never.")
-    max_connection_age: Duration = Field(default=0.0, description="Close a connection after this (spread by 10%); 0 = never.")
-    max_connection_age_grace: Duration = Field(default=0.0, description="How long its requests may finish; 0 = without end.")
+    max_connection_idle: Duration = Field(
+        default=0.0, description="Close a connection without requests after this; 0 = never."
+    )
+    max_connection_age: Duration = Field(
+        default=0.0, description="Close a connection after this (spread by 10%); 0 = never."
+    )
+    max_connection_age_grace: Duration = Field(
+        default=0.0, description="How long its requests may finish; 0 = without end."
+    )
     time: Duration = Field(default=7200.0, description="Ping a silent client after this; 0 = the default.")
     timeout: Duration = Field(default=20.0, description="How long to wait for the ping's answer; 0 = the default.")
 
@@ -448,8 +479,12 @@ class KeepaliveServerParameters(Settings):
 class KeepaliveEnforcementPolicy(Settings):
     """`keepalive.enforcement_policy`."""
 
-    min_time: Duration = Field(default=300.0, description="A client that pings more often is disconnected; 0 = the default.")
-    permit_without_stream: bool = Field(default=False, description="Let clients ping while they have no request under way.")
+    min_time: Duration = Field(
+        default=300.0, description="A client that pings more often is disconnected; 0 = the default."
+    )
+    permit_without_stream: bool = Field(
+        default=False, description="Let clients ping while they have no request under way."
+    )
 
 
 class KeepaliveServer(Settings):
@@ -458,7 +493,9 @@ class KeepaliveServer(Settings):
     server_parameters: OptionalSection[KeepaliveServerParameters] = Field(
         default=None, description="The server's own pings and ages."
     )
-    enforcement_policy: OptionalSection[KeepaliveEnforcementPolicy] = Field(default=None, description="What clients may do.")
+    enforcement_policy: OptionalSection[KeepaliveEnforcementPolicy] = Field(
+        default=None, description="What clients may do."
+    )
 
 
 class GRPCServer(Settings):
@@ -504,7 +541,7 @@ class HTTPClient(Settings):
         default="gzip", description="How bodies are compressed."
     )
     compression_params: CompressionParams = Field(
-       default= default_factory=lambda: CompressionParams(), description="Level of compression."
+        default_factory=lambda: CompressionParams(), description="Level of compression."
     )
     max_idle_conns: int = Field(default=100, ge=0, description="Idle connections kept; 0 = no bound.")
     max_idle_conns_per_host: int = Field(default=0, ge=0, description="Idle connections kept per server; 0 = no bound.")
