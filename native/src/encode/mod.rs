@@ -1,1 +1,3 @@
 //! Columns to bytes.
+
+pub mod store;
