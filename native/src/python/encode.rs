@@ -16,7 +16,8 @@ use crate::{
 /// The OTLP protobuf request that an OTLP/JSON request means.
 #[pyfunction]
 fn json_to_protobuf<'py>(py: Python<'py>, signal: &str, json: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-    let signal = Signal::from_name(signal).ok_or_else(|| PyValueError::new_err(format!("unknown signal {signal:?}")))?;
+    let signal =
+        Signal::from_name(signal).ok_or_else(|| PyValueError::new_err(format!("unknown signal {signal:?}")))?;
     let body = py.detach(|| decode::json_to_protobuf(signal, json)).map_err(|error| decode_error(py, &error))?;
     Ok(PyBytes::new(py, &body))
 }

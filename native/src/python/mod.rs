@@ -3,6 +3,7 @@
 mod batch;
 mod decode;
 mod encode;
+mod error;
 mod kernels;
 mod listen;
 
@@ -13,6 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    error::register(module)?;
     batch::register(module)?;
     decode::register(module)?;
     encode::register(module)?;

@@ -234,7 +234,8 @@ impl<'a> Reader<'a> {
             b'"' => self.string().map(drop),
             b't' | b'f' => self.boolean().map(drop),
             b'n' => self.literal("null"),
-            _ => self.number().map(drop),
+            b'-' | b'0'..=b'9' => self.number().map(drop),
+            _ => self.fault("expected a value"),
         }
     }
 }
