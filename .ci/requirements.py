@@ -11,7 +11,11 @@ from pathlib import Path
 def requirements(document: dict) -> list[str]:
     project = document["project"]
     extras = project.get("optional-dependencies", {}).values()
-    found = [*project["dependencies"], *(one for extra in extras for one in extra), *document["dependency-groups"]["dev"]]
+    found = [
+        *project["dependencies"],
+        *(one for extra in extras for one in extra),
+        *document["dependency-groups"]["dev"],
+    ]
     own = project["name"] + "["  # an extra that is the sum of others
     return sorted({one for one in found if not one.startswith(own)})
 
