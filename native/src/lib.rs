@@ -8,6 +8,7 @@ pub mod decode;
 pub mod encode;
 pub mod kernels;
 pub mod listen;
+pub mod protobuf;
 #[cfg(feature = "python")]
 mod python;
 pub mod schema;

@@ -22,7 +22,10 @@ use self::{
     reader::{Reader, number_length},
 };
 use super::DecodeError;
-use crate::batch::Signal;
+use crate::{
+    batch::Signal,
+    protobuf::{Mark, Writer, zigzag},
+};
 
 /// The protobuf request that a JSON request means. Offsets in errors count bytes of the JSON text.
 pub fn json_to_protobuf(signal: Signal, json: &[u8]) -> Result<Vec<u8>, DecodeError> {
@@ -38,10 +41,10 @@ pub fn json_to_protobuf(signal: Signal, json: &[u8]) -> Result<Vec<u8>, DecodeEr
 }
 
 fn transcode(message: &'static Message, json: &[u8]) -> Result<Vec<u8>, Box<Fault>> {
-    let mut transcoder = Transcoder { reader: Reader::new(json)?, out: Vec::with_capacity(json.len() / 2) };
+    let mut transcoder = Transcoder { reader: Reader::new(json)?, writer: Writer::with_capacity(json.len() / 2) };
     transcoder.message(message)?;
     transcoder.reader.finish()?;
-    Ok(transcoder.out)
+    Ok(transcoder.writer.out)
 }
 
 /// What is wrong; the path grows while the calls return, so that reading what is right costs nothing.
@@ -78,7 +81,7 @@ type Outcome = Result<(), Box<Fault>>;
 
 struct Transcoder<'a> {
     reader: Reader<'a>,
-    out: Vec<u8>,
+    writer: Writer,
 }
 
 impl Transcoder<'_> {
@@ -110,13 +113,9 @@ impl Transcoder<'_> {
         match (field.label, field.kind) {
             (Label::Repeated, Type::Message(_) | Type::String) => self.list(|this| this.value(field)),
             (Label::Repeated, _) => {
-                let start = self.out.len();
-                self.tag(field.number, 2);
-                let tagged = self.out.len();
-                self.with_length(|this| this.list(|this| this.scalar(field.kind)))?;
-                if self.out[tagged] == 0 {
-                    self.out.truncate(start);
-                }
+                let mark = self.writer.begin(field.number);
+                self.list(|this| this.scalar(field.kind))?;
+                self.writer.end_unless_empty(mark);
                 Ok(())
             }
             _ => self.value(field),
@@ -135,26 +134,45 @@ impl Transcoder<'_> {
 
     /// One value with its tag; a default that the wire leaves out leaves no trace.
     fn value(&mut self, field: &'static Field) -> Outcome {
-        let start = self.out.len();
-        self.tag(field.number, wire_type(field.kind));
-        let tagged = self.out.len();
         match field.kind {
-            // An element of a list that is null is an empty message, as in the Collector.
             Type::Message(message) => {
-                self.with_length(|this| if this.reader.null()? { Ok(()) } else { this.message(message) })?
+                let mark = self.writer.begin(field.number);
+                // An element of a list that is null is an empty message, as in the Collector.
+                if !self.reader.null()? {
+                    self.message(message)?;
+                }
+                self.writer.end(mark);
             }
             Type::String => {
                 let text = self.reader.string()?;
-                self.bytes(text.as_bytes());
+                let mark = self.writer.begin(field.number);
+                self.writer.out.extend_from_slice(text.as_bytes());
+                self.end(field, mark);
             }
-            Type::Bytes => self.base64()?,
-            Type::Id => self.with_length(Self::hexadecimal)?,
-            _ => self.scalar(field.kind)?,
-        }
-        if field.label == Label::Plain && self.out[tagged..].iter().all(|byte| *byte == 0) {
-            self.out.truncate(start);
+            Type::Bytes | Type::Id => {
+                let mark = self.writer.begin(field.number);
+                if matches!(field.kind, Type::Id) {
+                    self.hexadecimal()?
+                } else {
+                    self.base64()?
+                }
+                self.end(field, mark);
+            }
+            _ => {
+                let start = self.writer.out.len();
+                self.writer.tag(field.number, wire_type(field.kind));
+                let tagged = self.writer.out.len();
+                self.scalar(field.kind)?;
+                if field.label == Label::Plain && self.writer.out[tagged..].iter().all(|byte| *byte == 0) {
+                    self.writer.out.truncate(start);
+                }
+            }
         }
         Ok(())
+    }
+
+    fn end(&mut self, field: &Field, mark: Mark) {
+        if field.label == Label::Plain { self.writer.end_unless_empty(mark) } else { self.writer.end(mark) }
     }
 
     /// A number, an enum or a boolean, as the wire has it, without a tag.
@@ -162,44 +180,44 @@ impl Transcoder<'_> {
         match kind {
             Type::Bool => {
                 let value = self.reader.boolean()?;
-                self.out.push(u8::from(value));
+                self.writer.out.push(u8::from(value));
             }
             Type::Double => {
                 let value = self.double()?;
-                self.out.extend_from_slice(&value.to_le_bytes());
+                self.writer.out.extend_from_slice(&value.to_le_bytes());
             }
             Type::Enum(names) => {
                 let number = self.enumerated(names)?;
-                self.varint(number as u64);
+                self.writer.varint(number as u64);
             }
             Type::Int32 => {
                 let number = self.integer(i32::MIN.into(), i32::MAX.into())?;
-                self.varint(number as i64 as u64);
+                self.writer.varint(number as i64 as u64);
             }
             Type::Int64 => {
                 let number = self.integer(i64::MIN.into(), i64::MAX.into())?;
-                self.varint(number as i64 as u64);
+                self.writer.varint(number as i64 as u64);
             }
             Type::Uint32 | Type::Uint64 => {
                 let most = if matches!(kind, Type::Uint32) { u32::MAX.into() } else { u64::MAX.into() };
                 let number = self.integer(0, most)?;
-                self.varint(number as u64);
+                self.writer.varint(number as u64);
             }
             Type::Sint32 => {
                 let number = self.integer(i32::MIN.into(), i32::MAX.into())? as i32;
-                self.varint(u64::from((number << 1 ^ number >> 31) as u32));
+                self.writer.varint(u64::from(zigzag(number)));
             }
             Type::Fixed32 => {
                 let number = self.integer(0, u32::MAX.into())?;
-                self.out.extend_from_slice(&(number as u32).to_le_bytes());
+                self.writer.out.extend_from_slice(&(number as u32).to_le_bytes());
             }
             Type::Fixed64 => {
                 let number = self.integer(0, u64::MAX.into())?;
-                self.out.extend_from_slice(&(number as u64).to_le_bytes());
+                self.writer.out.extend_from_slice(&(number as u64).to_le_bytes());
             }
             Type::Sfixed64 => {
                 let number = self.integer(i64::MIN.into(), i64::MAX.into())?;
-                self.out.extend_from_slice(&(number as i64).to_le_bytes());
+                self.writer.out.extend_from_slice(&(number as i64).to_le_bytes());
             }
             Type::String | Type::Bytes | Type::Id | Type::Message(_) => unreachable!("these have a length"),
         }
@@ -265,9 +283,9 @@ impl Transcoder<'_> {
     fn hexadecimal(&mut self) -> Outcome {
         let offset = self.reader.at;
         let text = self.reader.string()?;
-        let start = self.out.len();
-        self.out.resize(start + text.len() / 2, 0);
-        match faster_hex::hex_decode(text.as_bytes(), &mut self.out[start..]) {
+        let start = self.writer.out.len();
+        self.writer.out.resize(start + text.len() / 2, 0);
+        match faster_hex::hex_decode(text.as_bytes(), &mut self.writer.out[start..]) {
             Ok(_) => Ok(()),
             Err(_) => Err(Fault::new(offset, format!("an id must be hexadecimal digits, not {}", shown(&text)))),
         }
@@ -284,55 +302,16 @@ impl Transcoder<'_> {
         let engine = if text.contains(['-', '_']) { &URL } else { &PLAIN };
         match engine.decode(text.as_bytes()) {
             Ok(bytes) => {
-                self.bytes(&bytes);
+                self.writer.out.extend_from_slice(&bytes);
                 Ok(())
             }
             Err(error) => Err(Fault::new(offset, format!("not Base64: {error}"))),
         }
     }
-
-    /// What `write` writes, its length before it. Most are short: one byte is kept for the length, and what is longer
-    /// moves once.
-    fn with_length(&mut self, write: impl FnOnce(&mut Self) -> Outcome) -> Outcome {
-        let start = self.out.len();
-        self.out.push(0);
-        write(self)?;
-        let length = self.out.len() - start - 1;
-        if length < 0x80 {
-            self.out[start] = length as u8;
-            return Ok(());
-        }
-        let (end, width) = (self.out.len(), (length.ilog2() as usize + 7) / 7);
-        self.out.resize(end + width - 1, 0);
-        self.out.copy_within(start + 1..end, start + width);
-        for (index, byte) in self.out[start..start + width].iter_mut().enumerate() {
-            let more = if index + 1 < width { 0x80 } else { 0 };
-            *byte = (length >> (7 * index)) as u8 & 0x7f | more;
-        }
-        Ok(())
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.varint(bytes.len() as u64);
-        self.out.extend_from_slice(bytes);
-    }
-
-    fn tag(&mut self, number: u32, wire_type: u32) {
-        self.varint(u64::from(number << 3 | wire_type));
-    }
-
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.out.push(value as u8);
-    }
 }
 
 fn wire_type(kind: Type) -> u32 {
     match kind {
-        Type::String | Type::Bytes | Type::Id | Type::Message(_) => 2,
         Type::Double | Type::Fixed64 | Type::Sfixed64 => 1,
         Type::Fixed32 => 5,
         _ => 0,

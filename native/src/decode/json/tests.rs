@@ -40,23 +40,6 @@ fn defaults_leave_no_bytes_but_set_members_do() {
 }
 
 #[test]
-fn long_content_gets_its_length_in_the_shortest_form() {
-    for size in [126usize, 127, 128, 129, 16_383, 16_384, 2_097_151, 2_097_152] {
-        let text = "x".repeat(size);
-        let bytes =
-            json_to_protobuf(Signal::Logs, format!(r#"{{"resourceLogs":[{{"schemaUrl":"{text}"}}]}}"#).as_bytes())
-                .unwrap();
-        let mut expected = Transcoder { reader: Reader::new(b"").ok().unwrap(), out: Vec::new() };
-        expected.tag(3, 2);
-        expected.bytes(text.as_bytes());
-        let content = std::mem::take(&mut expected.out);
-        expected.tag(1, 2);
-        expected.bytes(&content);
-        assert!(bytes == expected.out, "a text of {size}");
-    }
-}
-
-#[test]
 fn packed_lists_and_signed_offsets_are_those_of_the_wire() {
     let point = r#"{"scale":-3,"positive":{"offset":-2,"bucketCounts":["300",1]},"min":0,"zeroThreshold":-0.0}"#;
     let json = format!(
