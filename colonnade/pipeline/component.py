@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, 
 
 from pydantic import BaseModel
 
-from colonnade.pipeline.settings import GRPCServer, HTTPServer, RetryOnFailure, SendingQueue
+from colonnade.pipeline.settings import DeadLetterSettings, GRPCServer, HTTPServer, RetryOnFailure, SendingQueue
 
 if TYPE_CHECKING:
     from colonnade.native import Batch
@@ -93,7 +93,10 @@ class Host(Protocol):
         ...
 
     def count(self, name: str, n: float = 1, **labels: str) -> None:
-        """Adds to a counter of `instruments.TABLE`; the component's own label (`exporter`, ...) is added."""
+        """Adds to a counter of `instruments.TABLE`, from any thread.
+
+        The component's own label (`receiver`, `processor`, `exporter`) is added where the instrument has it.
+        """
         ...
 
     def gauge(self, name: str, value: float | Callable[[], float], **labels: str) -> None:
@@ -168,6 +171,8 @@ class Processor(Component):
 
     changes: ClassVar[bool] = True
     """False when it never changes rows or order (memory_limiter, batch): payloads may be forwarded undecoded."""
+    rejects: ClassVar[bool] = False
+    """True when it may leave out rows as `rejected`: requests are then processed one by one, to tell each its count."""
 
     @abstractmethod
     def process(self, batch: Batch, ctx: BatchContext) -> Batch | None:
@@ -215,6 +220,8 @@ class Slice:
     nbytes: int
     attempt: int = 0
     appended_at_s: float = 0.0
+    pieces_done: int = 0
+    """How many of its partitions (`batch.partition.metadata_keys`) are settled, so that a repeat leaves them out."""
 
 
 class Exporter(Component):
@@ -233,6 +240,7 @@ class Exporter(Component):
     """What suits the store; `sending_queue.batch` of the file overrides it."""
     retry: RetryOnFailure = RetryOnFailure()
     queue: SendingQueue = SendingQueue()
+    dead_letter: DeadLetterSettings = DeadLetterSettings()
     timeout_s: float = 0.0
     """Bound of one attempt; 0 = the exporter bounds itself."""
 
@@ -248,6 +256,9 @@ class StreamExporter(Exporter):
     limits of `slice` are reached or `full()` says so. On a log in memory the rows leave it after `write`; the
     cursor moves after `publish`. One stream per (pipeline, exporter): methods get the pipeline through `part`.
     """
+
+    part: SliceLimits = SliceLimits(min_rows=8192, max_bytes=16 << 20, max_age_s=1.0)
+    """Size of what one `write` gets."""
 
     @abstractmethod
     async def write(self, part: Slice) -> None:

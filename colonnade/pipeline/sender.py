@@ -1,0 +1,316 @@
+"""The sender: takes slices of one pipeline's log to one exporter, and sees each through.
+
+A slice ends in one of three ways, each counted: stored; parked as dead letter (refused for good, or given up by the
+user's `max_elapsed_time`); left in the log (shutdown, reload). A sender knows nothing of other exporters: a slow or
+failing one only lets its own cursor fall behind. Order inside, as in the Collector: queue, batch, retry, timeout, send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+
+import pyarrow as pa
+
+from colonnade.pipeline.component import NOUNS, Exporter, Host, Processor, Slice, SliceLimits, Status
+from colonnade.pipeline.dead_letter import DeadLetters
+from colonnade.pipeline.errors import ColonnadeError, Permanent, Retryable, ShuttingDown
+from colonnade.pipeline.log import HandoverLog
+from colonnade.pipeline.retry import Backoff
+from colonnade.pipeline.settings import SendingQueue
+
+Send = Callable[[], Awaitable[None]]
+
+
+class LeftInLog(Exception):
+    """The slice stays in the log: the sender is stopping and its last attempt failed."""
+
+
+def slice_limits(exporter: Exporter, processors: list[Processor]) -> SliceLimits:
+    """The exporter's slice, changed by `batch` processors and then by `sending_queue.batch`, where the file sets a value."""
+    limits = exporter.slice
+    for processor in processors:
+        limits = processor.slices(limits)
+    return _queue_limits(exporter.queue, limits)
+
+
+def _queue_limits(queue: SendingQueue, limits: SliceLimits) -> SliceLimits:
+    batch = queue.batch
+    if batch is None:
+        return limits
+    given, in_bytes = batch.model_fields_set, queue.batch_sizer == "bytes"
+    if "flush_timeout" in given:
+        limits = replace(limits, max_age_s=batch.flush_timeout)
+    if "min_size" in given:
+        rows, nbytes = (0, batch.min_size) if in_bytes else (batch.min_size, 0)
+        limits = replace(limits, min_rows=rows, min_bytes=nbytes)
+    if "max_size" in given:
+        limits = replace(limits, max_bytes=batch.max_size) if in_bytes else replace(limits, max_rows=batch.max_size)
+    return limits
+
+
+def partitions(part: Slice, keys: tuple[str, ...]) -> Iterator[Slice]:
+    """The slice, split so that rows of different values of these request headers are apart; all keep its range.
+
+    Copies nothing: batches are cut where requests begin. Without keys the slice itself.
+    """
+    if not keys:
+        yield part
+        return
+    groups: dict[tuple[str, ...], Slice] = {}
+    for batch in part.batches:
+        row = 0
+        for rows, _, metadata in batch.runs:
+            values = dict(metadata)
+            group = groups.setdefault(
+                tuple(values.get(key.lower(), "") for key in keys), replace(part, batches=[], rows=0, nbytes=0)
+            )
+            group.batches.append(batch.slice(row, rows))
+            group.rows += rows
+            group.nbytes += batch.nbytes * rows // max(batch.rows, 1)
+            row += rows
+    yield from groups.values()
+
+
+class Sender:
+    """One exporter of one pipeline. Tasks belong to the loop that `start` runs on."""
+
+    def __init__(
+        self,
+        log: HandoverLog,
+        exporter: Exporter,
+        host: Host,
+        limits: SliceLimits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = str(exporter.id)
+        self.exporter = exporter
+        self.host = host
+        self.limits = limits
+        self.cursor = log.open_cursor(self.name, exporter.queue)
+        self._log = log
+        self._clock = clock
+        self._labels = {"pipeline": log.pipeline, "data_type": log.signal}
+        self._noun = NOUNS[log.signal]
+        self._letters = DeadLetters(lambda: host.folder("dead_letter"), exporter.dead_letter)
+        self._parking = asyncio.Lock()
+        self._cutting = asyncio.Lock()
+        self._hurry = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._in_flight = 0
+        self._failing = False
+
+    def start(self) -> None:
+        """Starts the consumers."""
+        self.cursor.resume()
+        self._hurry.clear()
+        self._show_gauges()
+        for number in range(self._consumers()):
+            name = f"{self._log.pipeline} -> {self.name} #{number}"
+            self._tasks.append(asyncio.create_task(self._run(), name=name))
+
+    async def drain(self, deadline_s: float) -> int:
+        """Sends what is in the log, one attempt for each slice, until the deadline; parks the rest of a log in memory.
+
+        Gives the rows that were not stored. Idempotent.
+        """
+        before = self.cursor.lag_rows
+        self.cursor.drain()
+        await self._finish(deadline_s)
+        left = self.cursor.lag_rows
+        if left:
+            self.host.logger.error(
+                "exporter %s: %d of %d rows of pipeline %s were not stored before shutdown%s",
+                *(self.name, left, before, self._log.pipeline),
+                f"; last error: {self.cursor.last_error}" if self.cursor.last_error else "",
+            )
+        if left and self._log.store is None:
+            await self._park_rest()
+        return left
+
+    async def hand_over(self, deadline_s: float) -> None:
+        """Stops so that another sender can take the same cursor: slices under way finish or go back to the log."""
+        self.cursor.stop()
+        await self._finish(deadline_s)
+
+    async def _finish(self, deadline_s: float) -> None:
+        self._hurry.set()
+        tasks, self._tasks = self._tasks, []
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=deadline_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self.cursor.stop()
+
+    def _consumers(self) -> int:
+        return self.exporter.queue.num_consumers
+
+    async def _run(self) -> None:
+        """One consumer. Only one at a time waits for the next slice, so slices are cut in order."""
+        while True:
+            async with self._cutting:
+                part = await self.cursor.take(self.limits)
+            if part is None:
+                return
+            try:
+                error = await self._deliver(part)
+            except (LeftInLog, asyncio.CancelledError) as left:
+                self.cursor.give_back(part)
+                if isinstance(left, LeftInLog):
+                    # The store does not answer: trying what comes after it would use up the deadline for nothing.
+                    self.cursor.stop()
+                    return
+                raise
+            self.cursor.ack(part.start, part.end, error)
+
+    async def _deliver(self, part: Slice) -> ColonnadeError | None:
+        """Sends every partition of a slice; gives the first error that ended one for good."""
+        first: ColonnadeError | None = None
+        self._in_flight += 1
+        try:
+            for number, piece in enumerate(partitions(part, self._partition_keys()), 1):
+                if number <= part.pieces_done:
+                    continue
+                error = await self.see_through(lambda piece=piece: self.exporter.export(piece), piece)
+                if error is None:
+                    self.count_stored(piece.rows, piece.nbytes)
+                else:
+                    await self.give_up(piece, error)
+                    first = first or error
+                part.pieces_done = number
+        finally:
+            self._in_flight -= 1
+        return first
+
+    def _partition_keys(self) -> tuple[str, ...]:
+        batch = self.exporter.queue.batch
+        return batch.partition.metadata_keys if batch else ()
+
+    async def see_through(self, send: Send, part: Slice) -> ColonnadeError | None:
+        """Repeats `send` until it succeeds (None) or must not be repeated (the error). Raises LeftInLog."""
+        backoff = Backoff(self.exporter.retry, self._clock())
+        while True:
+            hurried = self._hurry.is_set()
+            error = await self._attempt(send)
+            if error is None:
+                self._recovered()
+                return None
+            if not isinstance(error, Retryable):
+                return error
+            try:
+                wait_s = backoff.wait_s(error, self._clock())
+            except Permanent as gave_up:
+                return gave_up
+            self._failed(error, wait_s, part)
+            if hurried:
+                raise LeftInLog from error
+            part.attempt += 1
+            await self._pause(wait_s)
+
+    async def _attempt(self, send: Send) -> ColonnadeError | None:
+        started_s = self._clock()
+        try:
+            async with asyncio.timeout(self.exporter.timeout_s or None):
+                await send()
+        except ColonnadeError as error:
+            return error
+        except TimeoutError:
+            return Retryable("timeout", f"no answer within {self._clock() - started_s:.3g}s")
+        except Exception as error:
+            # The text of a foreign exception may hold rows, so only its kind is logged above debug level.
+            self.host.logger.error("exporter %s failed in an unforeseen way: %s", self.name, type(error).__name__)
+            self.host.logger.debug("exporter %s: details", self.name, exc_info=True)
+            return Retryable("unforeseen", f"unforeseen error ({type(error).__name__})")
+        finally:
+            self.host.observe("exporter_send_duration", self._clock() - started_s)
+        return None
+
+    async def _pause(self, wait_s: float) -> None:
+        """Waits, but not once the sender is to finish: then the last attempt comes at once."""
+        self.cursor.next_attempt_at = self._clock() + wait_s
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._hurry.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self.cursor.next_attempt_at = 0.0
+
+    def _failed(self, error: Retryable, wait_s: float, part: Slice) -> None:
+        self.cursor.last_error = error.message
+        self.host.count("exporter_retries", 1, pipeline=self._log.pipeline, code=error.code)
+        if not self._failing:
+            self._failing = True
+            self.host.report(Status("recoverable_error", error.message))
+        self.host.logger.warning(
+            "exporter %s: attempt %d for %d rows of pipeline %s failed, next in %.1fs: %s",
+            *(self.name, part.attempt + 1, part.rows, self._log.pipeline, wait_s, error.message),
+        )
+
+    def _recovered(self) -> None:
+        if self._failing:
+            self._failing = False
+            self.cursor.last_error = ""
+            self.host.report(Status("ok"))
+            self.host.logger.info("exporter %s: works again for pipeline %s", self.name, self._log.pipeline)
+
+    def count_stored(self, rows: int, nbytes: int) -> None:
+        """Counts rows that the store has."""
+        self.host.count(f"exporter_sent_{self._noun}", rows)
+        self.host.count("pipeline_stored_items", rows, **self._labels)
+        self.host.observe("exporter_queue_batch_send_size", rows)
+        self.host.observe("exporter_queue_batch_send_size_bytes", nbytes)
+
+    async def give_up(self, part: Slice, error: ColonnadeError) -> None:
+        """Parks and counts a slice that will not be tried again."""
+        self.cursor.last_error = error.message
+        self.host.count(f"exporter_send_failed_{self._noun}", part.rows)
+        self.host.count("pipeline_failed_items", part.rows, **self._labels)
+        if not self.exporter.dead_letter.enabled:
+            self._count_lost(part.rows, "dead_letter_off", error)
+            return
+        try:
+            async with self._parking:
+                parked = await self.host.run(self._letters.park, part, self.name, error, time.time())
+        except (OSError, pa.ArrowException, ValueError) as fault:
+            self._count_lost(part.rows, "not_writable", error)
+            self.host.logger.error("exporter %s: the dead-letter folder failed: %s", self.name, type(fault).__name__)
+            return
+        self.host.count("exporter_dead_letter_rows", parked.rows, code=error.code, **self._labels)
+        self.host.gauge("exporter_dead_letter_bytes", parked.folder_bytes)
+        if parked.evicted_rows:
+            self.host.count("exporter_dead_letter_lost_rows", parked.evicted_rows, reason="bound", **self._labels)
+        self.host.logger.error(
+            "exporter %s: %d rows of pipeline %s parked as dead letter (%s): %s",
+            *(self.name, part.rows, self._log.pipeline, error.code, error.message),
+        )
+
+    def _count_lost(self, rows: int, reason: str, error: ColonnadeError) -> None:
+        self.host.count("exporter_dead_letter_lost_rows", rows, reason=reason, **self._labels)
+        self.host.logger.error(
+            "exporter %s: %d rows of pipeline %s lost (%s): %s",
+            *(self.name, rows, self._log.pipeline, reason, error.message),
+        )
+
+    async def _park_rest(self) -> None:
+        """A log in memory ends with the process: what it still holds becomes dead letters."""
+        self.cursor.resume()
+        self.cursor.drain()
+        while (part := await self.cursor.take(replace(self.limits, max_bytes=self.limits.max_bytes or 16 << 20))) is not None:
+            error = ShuttingDown("not stored before shutdown")
+            await self.give_up(part, error)
+            self.cursor.ack(part.start, part.end, error)
+        self.cursor.stop()
+
+    def _show_gauges(self) -> None:
+        cursor, gauge, labels = self.cursor, self.host.gauge, self._labels
+        gauge("exporter_queue_size", lambda: cursor.used, **labels)
+        gauge("exporter_queue_capacity", cursor.queue.bound, **labels)
+        gauge("exporter_in_flight_requests", lambda: self._in_flight, **labels)
+        gauge("exporter_lag_rows", lambda: cursor.lag_rows, **labels)
+        gauge("exporter_lag_seconds", lambda: cursor.lag_s, **labels)
+        gauge("pipeline_in_log_items", lambda: cursor.lag_rows, **labels)
