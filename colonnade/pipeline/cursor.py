@@ -1,8 +1,8 @@
 """A cursor: how far one exporter has come in one log.
 
-Rows of a log are numbered from 0. A cursor hands out half-open ranges of them (slices), in order; several may be under
-way at once, so what is done is a set of ranges. A slice given back (reload, cancelled) comes again exactly as it was cut:
-its range names the insert, and a repeat under the same name changes nothing in the store.
+Rows of a log are numbered from 0. A cursor hands out half-open ranges of them (slices), in order; several may be
+under way at once, so what is done is a set of ranges. A slice given back (reload, cancelled) comes again exactly as it
+was cut: its range names the insert, and a repeat under the same name changes nothing in the store.
 """
 
 from __future__ import annotations

@@ -12,13 +12,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import pyarrow as pa
+import pyarrow
 
 from colonnade.pipeline.component import Slice
 from colonnade.pipeline.errors import ColonnadeError
 from colonnade.pipeline.settings import DeadLetterSettings
+
+# pyarrow has no types; `Any` says so once.
+pa: Any = pyarrow
 
 SUFFIX = ".arrow"
 _UNSAFE = re.compile(r"[^0-9A-Za-z_.=-]+")
@@ -42,7 +45,7 @@ class DeadLetters:
         self._settings = settings
 
     def park(self, part: Slice, exporter: str, error: ColonnadeError, now_s: float) -> Parked:
-        """Writes the slice, then makes the folder fit. Raises OSError, pyarrow.ArrowException."""
+        """Writes the slice, then makes the folder fit. Raises OSError."""
         folder = Path(self._settings.directory) if self._settings.directory else self._folder()
         folder.mkdir(parents=True, exist_ok=True)
         metadata = {
@@ -56,7 +59,9 @@ class DeadLetters:
             "end": str(part.end),
             "time": f"{now_s:.3f}",
         }
-        name = _UNSAFE.sub("-", f"{int(now_s * 1000):013d}_{exporter}_{part.log_id}_{part.start}-{part.end}_n{part.rows}")
+        name = _UNSAFE.sub(
+            "-", f"{int(now_s * 1000):013d}_{exporter}_{part.log_id}_{part.start}-{part.end}_n{part.rows}"
+        )
         path = folder / (name + SUFFIX)
         nbytes = _write(path, part, metadata)
         evicted, left = self._fit(folder, path, now_s)
@@ -80,20 +85,22 @@ class DeadLetters:
 
 def _write(path: Path, part: Slice, metadata: dict[str, str]) -> int:
     """Published by rename, so that a reader never sees half a file."""
-    table = _table(part).replace_schema_metadata(metadata)
     beside = path.with_suffix(".tmp")
-    options = pa.ipc.IpcWriteOptions(compression="zstd", unify_dictionaries=True)
     try:
+        table = _table(part).replace_schema_metadata(metadata)
+        options = pa.ipc.IpcWriteOptions(compression="zstd", unify_dictionaries=True)
         with beside.open("wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as writer:
             writer.write_table(table)
         os.replace(beside, path)
+    except pa.ArrowException as error:
+        raise OSError(f"not writable as Arrow: {type(error).__name__}") from error
     finally:
         beside.unlink(missing_ok=True)
     return path.stat().st_size
 
 
-def _table(part: Slice) -> pa.Table:
-    tables = [pa.Table.from_batches([pa.record_batch(cast(Any, batch))]) for batch in part.batches]
+def _table(part: Slice) -> Any:
+    tables = [pa.Table.from_batches([pa.record_batch(batch)]) for batch in part.batches]
     return pa.concat_tables(tables, promote_options="default").unify_dictionaries()
 
 

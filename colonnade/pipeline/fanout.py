@@ -115,8 +115,9 @@ class Pipeline:
         count("pipeline_accepted_items", prepared.rows_in, **labels)
         if prepared.append.rows:
             count("pipeline_appended_items", prepared.append.rows, **labels)
-            self.host.observe("exporter_enqueue_size", prepared.append.rows, pipeline=self.id, data_type=self.signal)
-            self.host.observe("exporter_enqueue_size_bytes", prepared.append.nbytes, pipeline=self.id, data_type=self.signal)
+            where = {"pipeline": self.id, "data_type": self.signal}
+            self.host.observe("exporter_enqueue_size", prepared.append.rows, **where)
+            self.host.observe("exporter_enqueue_size_bytes", prepared.append.nbytes, **where)
         if prepared.added:
             count("pipeline_added_items", prepared.added, **labels)
         for (fault, _), rows in prepared.dropped.items():
@@ -145,6 +146,29 @@ class Fanout:
     def process(self, batch: Batch, received_at_ns: int, requests: int) -> list[Prepared]:
         """The group in every pipeline; one processor's refusal is everybody's."""
         return [pipeline.process(batch, received_at_ns, requests) for pipeline in self.pipelines]
+
+    def process_more(self, batch: Batch, received_at_ns: int, into: list[Prepared]) -> list[Prepared]:
+        """One more request for the appends of `into` (empty: new ones), without touching them: see `merge`."""
+        ids = [group.append.append_id for group in into] or [None] * len(self.pipelines)
+        return [
+            pipeline.process(batch, received_at_ns, 1, append_id)
+            for pipeline, append_id in zip(self.pipelines, ids, strict=True)
+        ]
+
+    def merge(self, into: list[Prepared], more: Sequence[Prepared]) -> list[Prepared]:
+        """One append per pipeline of groups that were processed apart."""
+        if not into:
+            return list(more)
+        for group, other in zip(into, more, strict=True):
+            group.append.batches += other.append.batches
+            group.append.rows += other.append.rows
+            group.append.nbytes += other.append.nbytes
+            group.append.requests += other.append.requests
+            group.rows_in += other.rows_in
+            group.added += other.added
+            for key, rows in other.dropped.items():
+                group.dropped[key] = group.dropped.get(key, 0) + rows
+        return into
 
     def try_commit(self, prepared: Sequence[Prepared]) -> list[Receipt] | None:
         """Appends at once where every log is in memory; None where a log on disk needs `commit`. Raises Overflow,

@@ -1,16 +1,17 @@
 """The hand-over log: where the rows of a pipeline wait for its exporters.
 
 One log per pipeline, one append serves all exporters, each has its own cursor. A caller is answered after its append:
-what is in the log is the daemon's to keep. Every log is bounded, per exporter, in the units its `sending_queue` names
-(bytes unless the file says otherwise); at the bound the append is refused with a delay, or waits (`block_on_overflow`).
+what is in the log is the daemon's to keep. Every log is bounded, per exporter, in the units its `sending_queue`
+names (bytes unless the file says otherwise); at the bound the append is refused with a delay, or waits
+(`block_on_overflow`).
 
 A request that enters several pipelines is taken by all or by none: `reserve` in each, then one `commit` over all
-(`fanout.py`). The log in memory appends at once and can not fail after `reserve`; a log on disk (`store` is set) commits
-through the store that it shares with others, in one transaction.
+(`fanout.py`). The log in memory appends at once and can not fail after `reserve`; a log on disk (`store` is set)
+commits through the store that it shares with others, in one transaction.
 
-Invariants (tests/pipeline/test_log.py): rows are numbered without gaps; a cursor hands out every row exactly once unless
-given back; an append is freed as soon as every cursor has released it; `held` of a cursor never exceeds its bound, but
-for one append into an empty queue.
+Invariants (tests/pipeline/test_log.py): rows are numbered without gaps; a cursor hands out every row exactly once
+unless given back; an append is freed as soon as every cursor has released it; what a cursor holds never exceeds its
+bound, but for one append into an empty queue.
 """
 
 from __future__ import annotations

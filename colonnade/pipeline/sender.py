@@ -12,8 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
-import pyarrow as pa
-
 from colonnade.pipeline.component import NOUNS, Exporter, Host, Processor, Slice, SliceLimits, Status
 from colonnade.pipeline.dead_letter import DeadLetters
 from colonnade.pipeline.errors import ColonnadeError, Permanent, Retryable, ShuttingDown
@@ -24,12 +22,16 @@ from colonnade.pipeline.settings import SendingQueue
 Send = Callable[[], Awaitable[None]]
 
 
+# Size of the dead letters that a log in memory leaves at shutdown.
+REST_SLICE_BYTES = 16 << 20
+
+
 class LeftInLog(Exception):
     """The slice stays in the log: the sender is stopping and its last attempt failed."""
 
 
 def slice_limits(exporter: Exporter, processors: list[Processor]) -> SliceLimits:
-    """The exporter's slice, changed by `batch` processors and then by `sending_queue.batch`, where the file sets a value."""
+    """The exporter's slice, as `batch` processors and then `sending_queue.batch` change it where values are set."""
     limits = exporter.slice
     for processor in processors:
         limits = processor.slices(limits)
@@ -276,7 +278,7 @@ class Sender:
         try:
             async with self._parking:
                 parked = await self.host.run(self._letters.park, part, self.name, error, time.time())
-        except (OSError, pa.ArrowException, ValueError) as fault:
+        except OSError as fault:
             self._count_lost(part.rows, "not_writable", error)
             self.host.logger.error("exporter %s: the dead-letter folder failed: %s", self.name, type(fault).__name__)
             return
@@ -300,7 +302,9 @@ class Sender:
         """A log in memory ends with the process: what it still holds becomes dead letters."""
         self.cursor.resume()
         self.cursor.drain()
-        while (part := await self.cursor.take(replace(self.limits, max_bytes=self.limits.max_bytes or 16 << 20))) is not None:
+        while (
+            part := await self.cursor.take(replace(self.limits, max_bytes=self.limits.max_bytes or 16 << 20))
+        ) is not None:
             error = ShuttingDown("not stored before shutdown")
             await self.give_up(part, error)
             self.cursor.ack(part.start, part.end, error)

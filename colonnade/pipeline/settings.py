@@ -31,6 +31,7 @@ __all__ = [
     "REDACTED",
     "ByteSize",
     "CompressionParams",
+    "DeadLetterSettings",
     "Duration",
     "ExporterSettings",
     "GRPCServer",
@@ -46,7 +47,6 @@ __all__ = [
     "Secret",
     "SendingQueue",
     "ServerAuth",
-    "DeadLetterSettings",
     "Settings",
     "Sizer",
     "TLSClient",
@@ -127,7 +127,7 @@ class SendingQueue(Settings):
     )
     sizer: Sizer | None = Field(
         default=None,
-        description="What queue_size counts. Default: bytes; where only queue_size is set: requests, as in the Collector.",
+        description="What queue_size counts. Default: bytes; requests, as in the Collector, with queue_size set.",
     )
     block_on_overflow: bool = Field(
         default=False, description="A full queue makes the caller wait instead of refusing with a delay."

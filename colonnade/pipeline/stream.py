@@ -99,7 +99,9 @@ class StreamSender(Sender):
         """The sender ends with a stream that could not be published: its rows are counted as lost."""
         roll, self._unpublished = self._unpublished, None
         if roll is not None:
-            error = Retryable("unpublished", f"the stream could not be published: {self.cursor.last_error or 'deadline'}")
+            error = Retryable(
+                "unpublished", f"the stream could not be published: {self.cursor.last_error or 'deadline'}"
+            )
             self._count_unpublished(roll, error)
             self.cursor.ack(roll.start, roll.end, error, released=True)
 

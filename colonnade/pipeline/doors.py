@@ -1,0 +1,196 @@
+"""Doors: the ports of the daemon and who is behind them.
+
+Receivers declare entries (routes on an endpoint); the doors bind each endpoint once, number the entries for the
+listener and wake the intake of an entry that has something waiting. Ports belong to the daemon, not to a graph: a reload keeps a
+port whose endpoint stays, and gives it the new routes at once; the old intakes finish what they have taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from colonnade import native
+from colonnade.pipeline.component import ComponentId, Entry, Host, ServerSpec
+from colonnade.pipeline.errors import ColonnadeError
+from colonnade.pipeline.fanout import Fanout
+from colonnade.pipeline.intake import Intake
+from colonnade.pipeline.serving import server_arguments, server_options, tls_arguments
+
+if TYPE_CHECKING:
+    from colonnade.native import Listener, Server
+
+Key = tuple[ComponentId, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """An entry of a receiver, wired: where its rows go."""
+
+    receiver: ComponentId
+    entry: Entry
+    fanout: Fanout
+    host: Host
+
+    @property
+    def key(self) -> Key:
+        """The same entry in the next configuration."""
+        return self.receiver, self.entry.signal, self.entry.transport
+
+
+@dataclass(slots=True)
+class _Door:
+    spec: ServerSpec
+    server: Server
+
+
+class Doors:
+    """All ports of one listener. Methods belong to the event loop's thread."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self._numbers = itertools.count(1)
+        self._intakes: dict[Key, Intake] = {}
+        self._by_number: dict[int, Intake] = {}
+        self._doors: dict[str, _Door] = {}
+        self._watching = False
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Bound address by declared endpoint (they differ for port 0)."""
+        return {address: door.server.address for address, door in self._doors.items()}
+
+    def apply(self, openings: Iterable[Opening]) -> list[Server]:
+        """Serves exactly these entries. Gives servers that are no longer wanted: they accept nothing any more, and
+        are to be closed with `close_servers`.
+
+        Raises:
+            ColonnadeError: `address_in_use` and the like; everything stays as it was.
+        """
+        wanted = {opening.key: opening for opening in openings}
+        specs = _specs(wanted.values())
+        fresh = self._bind(specs)
+        self._watch()
+        for key, opening in wanted.items():
+            self._open(key, opening)
+        gone = [door.server for address, door in self._doors.items() if address not in specs]
+        for server in gone:
+            server.stop_accepting()
+        self._doors = {address: fresh.get(address) or self._kept(address, spec) for address, spec in specs.items()}
+        for address, door in self._doors.items():
+            door.server.set_routes(self._routes(wanted.values(), address), server_options(door.spec))
+        return gone
+
+    async def close_servers(self, servers: Iterable[Server], deadline_s: float) -> None:
+        """Lets their requests in flight finish, then closes them."""
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(None, server.close, deadline_s) for server in servers))
+
+    async def retire(self, openings: Iterable[Opening], deadline_s: float) -> None:
+        """Stops intakes whose entry is not among these; call it after `close_servers`."""
+        keys = {opening.key for opening in openings}
+        gone = [key for key in self._intakes if key not in keys]
+        intakes = [self._intakes.pop(key) for key in gone]
+        for intake in intakes:
+            self._by_number.pop(intake.number, None)
+        await asyncio.gather(*(intake.stop(deadline_s) for intake in intakes))
+
+    async def close(self, deadline_s: float) -> None:
+        """Shutdown: no new connections, requests in flight are answered, then everything is closed. Idempotent."""
+        for door in self._doors.values():
+            door.server.stop_accepting()
+        await asyncio.get_running_loop().run_in_executor(None, self.listener.close, deadline_s)
+        self._doors = {}
+        await self.retire([], deadline_s)
+        if self._watching:
+            asyncio.get_running_loop().remove_reader(self.listener.fileno())
+            self._watching = False
+
+    def _bind(self, specs: dict[str, ServerSpec]) -> dict[str, _Door]:
+        """Binds endpoints that are not bound yet; all or none."""
+        fresh: dict[str, _Door] = {}
+        for address, spec in specs.items():
+            if address in self._doors:
+                continue
+            try:
+                fresh[address] = _Door(spec, self.listener.serve(address, **server_arguments(spec)))
+            except (OSError, native.NativeError, ValueError) as error:
+                for door in fresh.values():
+                    door.server.close(0)
+                raise ColonnadeError("can_not_listen", f"can not listen on {address}: {error}") from error
+        return fresh
+
+    def _kept(self, address: str, spec: ServerSpec) -> _Door:
+        door = self._doors[address]
+        if door.spec.settings.tls != spec.settings.tls:
+            door.server.set_tls(tls_arguments(spec))
+        return _Door(spec, door.server)
+
+    def _open(self, key: Key, opening: Opening) -> None:
+        intake = self._intakes.get(key)
+        if intake is None:
+            number = next(self._numbers)
+            intake = Intake(number, opening.entry, opening.fanout, opening.host, self.listener)
+            self._intakes[key] = self._by_number[number] = intake
+        intake.entry, intake.fanout, intake.host = opening.entry, opening.fanout, opening.host
+        intake.start()
+
+    def _routes(self, openings: Iterable[Opening], address: str) -> list[native.Route]:
+        return [
+            native.Route(
+                entry=self._intakes[opening.key].number,
+                signal=opening.entry.signal,
+                method=route.method,
+                path=route.path,
+                kind=route.kind,
+                max_body_bytes=route.max_body_bytes,
+                tenant=route.tenant,
+                tenant_header=route.tenant_header,
+                include_metadata=route.include_metadata,
+            )
+            for opening in openings
+            if opening.entry.server.address == address
+            for route in opening.entry.routes
+        ]
+
+    def _watch(self) -> None:
+        if not self._watching:
+            asyncio.get_running_loop().add_reader(self.listener.fileno(), self._ready)
+            self._watching = True
+
+    def _ready(self) -> None:
+        for number in self.listener.ready():
+            if intake := self._by_number.get(number):
+                intake.wake()
+
+
+def _specs(openings: Iterable[Opening]) -> dict[str, ServerSpec]:
+    """The endpoints of all entries. Raises ColonnadeError when two receivers want one endpoint differently."""
+    specs: dict[str, ServerSpec] = {}
+    paths: dict[tuple[str, str, str], ComponentId] = {}
+    for opening in openings:
+        spec = opening.entry.server
+        known = specs.setdefault(spec.address, spec)
+        if known.protocols != spec.protocols or _shared(known.settings) != _shared(spec.settings):
+            raise ColonnadeError(
+                "endpoint_conflict",
+                f"endpoint {spec.address} is used twice with different settings ({opening.receiver})",
+            )
+        for route in opening.entry.routes:
+            other = paths.setdefault((spec.address, route.method, route.path), opening.receiver)
+            if other != opening.receiver:
+                raise ColonnadeError(
+                    "route_conflict",
+                    f"{route.method} {route.path} on {spec.address} is wanted by {other} and {opening.receiver}",
+                )
+    return specs
+
+
+def _shared(settings: Any) -> Any:
+    """What two receivers on one endpoint must agree on: all but where their own routes are."""
+    return settings.model_dump(
+        exclude={"traces_url_path", "metrics_url_path", "logs_url_path", "include_metadata", "max_request_body_size"}
+    )

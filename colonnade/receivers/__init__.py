@@ -1,0 +1,1 @@
+"""Receivers: one room per component, named as in YAML."""
