@@ -51,3 +51,17 @@ def decompress(encoding: str, body: bytes, max_bytes: int) -> bytes:
 
 def store_attributes(batch: Batch) -> Batch:
     """The batch with `attributes` as stores keep them: text to text, types under `$otlp.types`."""
+
+def concat(batches: list[Batch]) -> Batch:
+    """The rows of all batches, in order, in the union of their columns; what a batch lacks is empty."""
+
+def take(batch: Batch, indices: list[int]) -> Batch:
+    """The rows at `indices`, in that order. Payloads are gone."""
+
+def encode_native(
+    batches: list[Batch], table: list[tuple[str, str]], *, sort: bool = True, compression: str = "none"
+) -> list[tuple[int, int, bytes]]:
+    """ClickHouse Native blocks, one per day: (days since 1970-01-01, rows, bytes).
+
+    `table` is what DESCRIBE says (name, type). Raises NativeError (`no_columns`, `unexpected_type`, `too_many_rows`).
+    """

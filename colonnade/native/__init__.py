@@ -3,15 +3,21 @@
 from colonnade._native import (
     Batch,
     NativeError,
+    concat,
     decompress,
+    encode_native,
     json_to_protobuf,
     store_attributes,
+    take,
 )
 
 __all__ = [
     "Batch",
     "NativeError",
+    "concat",
     "decompress",
+    "encode_native",
     "json_to_protobuf",
     "store_attributes",
+    "take",
 ]

@@ -12,3 +12,4 @@ pub mod protobuf;
 #[cfg(feature = "python")]
 mod python;
 pub mod schema;
+pub mod select;

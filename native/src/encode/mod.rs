@@ -1,3 +1,4 @@
 //! Columns to bytes.
 
+pub mod clickhouse;
 pub mod store;

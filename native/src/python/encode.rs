@@ -5,12 +5,16 @@ use pyo3::{exceptions::PyValueError, prelude::*, types::PyBytes};
 
 use super::{
     batch::{PyBatch, arrow_error},
-    error::{decode_error, decompress_error},
+    error::{decode_error, decompress_error, native_error},
 };
 use crate::{
-    batch::Signal,
+    batch::{Batch, Signal},
     decode::{self, Encoding},
-    encode::store,
+    encode::{
+        clickhouse::{self, Compression, NativeOptions},
+        store,
+    },
+    select,
 };
 
 /// The OTLP protobuf request that an OTLP/JSON request means.
@@ -38,9 +42,51 @@ fn store_attributes(py: Python<'_>, batch: &PyBatch) -> PyResult<PyBatch> {
     py.detach(|| store::store_attributes(&batch)).map(PyBatch::new).map_err(arrow_error)
 }
 
+/// The rows of all batches, in order, in the union of their columns.
+#[pyfunction]
+fn concat(py: Python<'_>, batches: Vec<PyRef<'_, PyBatch>>) -> PyResult<PyBatch> {
+    let batches = shared(&batches);
+    py.detach(|| select::concat(&batches)).map(PyBatch::new).map_err(arrow_error)
+}
+
+/// The rows at `indices`, in that order.
+#[pyfunction]
+fn take(py: Python<'_>, batch: &PyBatch, indices: Vec<u32>) -> PyResult<PyBatch> {
+    let batch = batch.0.clone();
+    py.detach(|| select::take(&batch, &indices)).map(PyBatch::new).map_err(arrow_error)
+}
+
+/// ClickHouse Native blocks of all rows, one per day: (days since 1970-01-01, rows, bytes).
+#[pyfunction]
+#[pyo3(signature = (batches, table, *, sort=true, compression="none"))]
+fn encode_native<'py>(
+    py: Python<'py>,
+    batches: Vec<PyRef<'py, PyBatch>>,
+    table: Vec<(String, String)>,
+    sort: bool,
+    compression: &str,
+) -> PyResult<Vec<(i32, usize, Bound<'py, PyBytes>)>> {
+    let named = Compression::from_name(compression);
+    let compression = named.ok_or_else(|| PyValueError::new_err(format!("unknown compression {compression:?}")))?;
+    let batches = shared(&batches);
+    let options = NativeOptions { sort, compression };
+    let blocks = py
+        .detach(|| clickhouse::encode_native(&batches, &table, &options))
+        .map_err(|error| native_error(py, error.code, error.to_string(), None, &error.column))?;
+    Ok(blocks.into_iter().map(|block| (block.day, block.rows, PyBytes::new(py, &block.bytes))).collect())
+}
+
+/// The batches themselves: cheap to clone, and usable without the GIL.
+fn shared(batches: &[PyRef<'_, PyBatch>]) -> Vec<Batch> {
+    batches.iter().map(|batch| Batch::clone(&batch.0)).collect()
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(json_to_protobuf, module)?)?;
     module.add_function(wrap_pyfunction!(decompress, module)?)?;
     module.add_function(wrap_pyfunction!(store_attributes, module)?)?;
+    module.add_function(wrap_pyfunction!(concat, module)?)?;
+    module.add_function(wrap_pyfunction!(take, module)?)?;
+    module.add_function(wrap_pyfunction!(encode_native, module)?)?;
     Ok(())
 }
