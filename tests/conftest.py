@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.daemon_process import Daemon
+from tests.servers.clickhouse import clickhouse_database, clickhouse_server
+
+__all__ = ["clickhouse_database", "clickhouse_server", "start_daemon"]
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Exporters: one room per component, named as in YAML."""

@@ -1,0 +1,106 @@
+"""Bringing a store's schema up to ours: create what is missing, add columns, say which version it has.
+
+Nothing is ever dropped or narrowed: a table that an operator made may have other types, orders and further columns, and
+is taken as it is. Every statement may run on several daemons at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+
+from colonnade.exporters.clickhouse.errors import Action, StoreError
+from colonnade.exporters.clickhouse.stores import Store
+from colonnade.unified_schema import clickhouse as ddl
+from colonnade.unified_schema.clickhouse_views import create_views
+
+Table = list[tuple[str, str]]
+
+# DESCRIBE's kinds of default whose columns take no data.
+_COMPUTED = frozenset({"ALIAS", "MATERIALIZED"})
+
+
+def prepare(
+    store: Store, options: ddl.TableOptions, views: dict[str, str], create: bool, logger: logging.Logger
+) -> Table:
+    """The stored columns of the table, (name, type), after creating and completing it. Raises StoreError."""
+    if create:
+        _create(store, options)
+    described = store.execute(f"DESCRIBE TABLE {options.name()}")
+    if create:
+        described = _complete(store, options, described)
+        _create_views(store, options, views, logger)
+    table = [(row[0], row[1]) for row in described if row[2] not in _COMPUTED]
+    _warn_about_missing(table, described, options, logger)
+    return table
+
+
+def _create(store: Store, options: ddl.TableOptions) -> None:
+    # A user without the right to create databases may well have the right to create tables.
+    if not store.execute(f"SELECT 1 FROM system.databases WHERE name = {ddl.literal(options.database)}"):
+        store.execute(ddl.create_database(options))
+    store.execute(ddl.create_table(options))
+
+
+def _complete(store: Store, options: ddl.TableOptions, described: list[list[str]]) -> list[list[str]]:
+    """Adds missing columns, follows the configured expiry, and notes the version."""
+    alter = ddl.add_columns(options, {row[0] for row in described})
+    if alter:
+        store.execute(alter)
+        described = store.execute(f"DESCRIBE TABLE {options.name()}")
+    created = store.execute(
+        f"SELECT create_table_query FROM system.tables WHERE database = {ddl.literal(options.database)} "
+        f"AND name = {ddl.literal(options.table)}"
+    )
+    text = created[0][0] if created else ""
+    if _expires(text) != bool(options.ttl_s) or (options.ttl_s and options.ttl not in text):
+        store.execute(ddl.modify_ttl(options))
+    _note_version(store, options)
+    return described
+
+
+def _expires(create_query: str) -> bool:
+    return " TTL toDateTime(ingested_at)" in create_query.replace("\n", " ")
+
+
+def _note_version(store: Store, options: ddl.TableOptions) -> None:
+    store.execute(ddl.create_migrations(options))
+    checksum = f"{zlib.crc32(repr(ddl.columns()).encode()):08x}"
+    row = (ddl.literal(options.table), str(ddl.SCHEMA_VERSION), ddl.literal(checksum))
+    known = store.execute(
+        f"SELECT 1 FROM {options.name(ddl.MIGRATIONS_TABLE)} "
+        f"WHERE name = {row[0]} AND version = {row[1]} AND checksum = {row[2]} LIMIT 1"
+    )
+    if not known:
+        store.execute(
+            f"INSERT INTO {options.name(ddl.MIGRATIONS_TABLE)} (name, version, checksum) SELECT {', '.join(row)}"
+        )
+
+
+def _create_views(store: Store, options: ddl.TableOptions, views: dict[str, str], logger: logging.Logger) -> None:
+    """Views serve readers only: one that can not be made is no reason to keep rows waiting."""
+    for name, sql in create_views(options, views):
+        try:
+            if store.execute(
+                f"SELECT 1 FROM system.tables WHERE database = {ddl.literal(options.database)} "
+                f"AND name = {ddl.literal(name)} AND engine != 'View'"
+            ):
+                logger.warning("%s.%s is a table, so no view of that name is made", options.database, name)
+                continue
+            store.execute(sql)
+        except StoreError as error:
+            if error.action in (Action.RETRY, Action.BACK_PRESSURE):
+                raise
+            logger.warning("view %s.%s can not be made: %s", options.database, name, error.describe())
+
+
+def _warn_about_missing(
+    table: Table, described: list[list[str]], options: ddl.TableOptions, logger: logging.Logger
+) -> None:
+    names = {row[0] for row in described}
+    missing = [column.name for column in ddl.columns() if column.name not in names]
+    if missing:
+        logger.warning(
+            "table %s.%s lacks %d columns, whose values are not stored: %s (create_schema: true adds them)",
+            *(options.database, options.table, len(missing), ", ".join(missing[:10])),
+        )

@@ -1,0 +1,1 @@
+"""Extensions: one room per component, named as in YAML."""
