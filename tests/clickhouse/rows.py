@@ -94,9 +94,7 @@ def batch(rows: int, seed: int = 0, names: list[str] | None = None, **given: lis
     chosen = [n for n in COLUMNS if names is None or n in names]
     given = {"correlation_id": [f"{seed + i:08d}" for i in range(rows)]} | given
     held = {n: given.get(n) or values(n, rows, seed) for n in chosen}
-    return Batch.from_arrow(
-        pa.record_batch({n: array(n, v) for n, v in held.items()}), "traces", completed=True
-    )
+    return Batch.from_arrow(pa.record_batch({n: array(n, v) for n, v in held.items()}), "traces", completed=True)
 
 
 def stored(name: str, rows: int, seed: int = 0) -> list[Any]:
