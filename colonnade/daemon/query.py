@@ -162,7 +162,7 @@ def _read(configs: tuple[str, ...]) -> dict[str, Any]:
     try:
         node, _ = documents(configs, (), findings, os.environ)
         findings.raise_if_wrong()
-        root = plain(expand(node, findings, os.environ)) if node is not None else {}
+        root: Any = plain(expand(node, findings, os.environ)) if node is not None else None
         findings.raise_if_wrong()
     except ConfigError as error:
         raise QueryFailed(error.message) from None

@@ -57,7 +57,12 @@ async def test_without_a_format_a_table_for_people_is_printed(store: str) -> Non
     result = await invoke("SELECT event_type, service_name, count() AS n, NULL AS x FROM events GROUP BY ALL")
     assert result.exit_code == 0, result.output
     assert "event_type" in result.stdout
-    assert [cell.strip() for cell in result.stdout.splitlines()[3].strip("│").split("│")] == ["trace", "cart", "5", "ᴺᵁᴸᴸ"]
+    assert [cell.strip() for cell in result.stdout.splitlines()[3].strip("│").split("│")] == [
+        "trace",
+        "cart",
+        "5",
+        "ᴺᵁᴸᴸ",
+    ]
     assert "1 row in " in result.stderr
 
 

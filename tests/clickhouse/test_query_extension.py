@@ -22,6 +22,7 @@ from tests.clickhouse.kit import running, slice_of
 from tests.clickhouse.rows import batch
 from tests.pipeline.kit import FakeHost
 
+MUST_NOT_EXIST = Path("/tmp/colonnade-must-not-exist")
 FEW = ["timestamp", "day", "correlation_id", "ns", "service_name", "duration_ms"]
 
 
@@ -133,7 +134,7 @@ async def test_readers_can_not_write_and_can_not_reach_outside(server: ClickHous
     assert status >= 400, text
     assert int(headers["X-ClickHouse-Exception-Code"]) > 0
     assert "root:" not in text
-    assert not Path("/tmp/colonnade-must-not-exist").exists()
+    assert not MUST_NOT_EXIST.exists()  # noqa: ASYNC240
     assert (await ask(server, "SELECT count() FROM events"))[2] == "100\n"
 
 

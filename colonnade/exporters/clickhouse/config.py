@@ -64,7 +64,7 @@ class ClickHouseConfig(ExporterSettings):
 
     endpoint: str = Field(
         min_length=1,
-        description="Servers (`http://host:8123`, several parted by commas), or `embedded:PATH`: the engine in process.",
+        description="Servers (`http://host:8123`, several with commas), or `embedded:PATH`: the engine in process.",
     )
     connection_open_strategy: Literal["in_order", "round_robin", "random"] = Field(
         default="in_order", description="Which of several servers is tried first."
