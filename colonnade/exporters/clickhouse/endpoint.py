@@ -50,15 +50,15 @@ def servers(endpoint: str) -> list[Server]:
     Raises ValueError with what is wrong and what is allowed.
     """
     found: list[Server] = []
+    scheme = ""
     for part in (p.strip() for p in endpoint.split(",")):
         if not part:
             raise ValueError(f"endpoint {endpoint!r} holds an empty host")
         if "://" in part:
+            scheme = part.partition("://")[0]
             found.append(_server(part))
-        elif found:
-            first = found[0]
-            host = _server(f"http://{part}" if not first.secure else f"https://{part}")
-            found.append(replace(host, native=first.native, port=_port(host.port, first.native)))
+        elif scheme:
+            found.append(_server(f"{scheme}://{part}"))
         else:
             raise ValueError(f"endpoint {part!r} has no scheme: write http://{part}, https://{part} or embedded:PATH")
     tail = next((s for s in reversed(found) if s.params or s.database), None)

@@ -41,7 +41,7 @@ CLASSES: dict[Action, frozenset[int]] = {
     Action.BACK_PRESSURE: frozenset({201, 243, 252}),
     Action.SHRINK: frozenset({229, 241, 307, 396}),
     Action.SCHEMA: frozenset({16, 20, 47, 50, 60, 81}),
-    Action.DATA: frozenset({6, 26, 27, 33, 38, 41, 43, 53, 69, 70, 72, 117, 131, 349, 407, 691}),
+    Action.DATA: frozenset({6, 26, 27, 33, 38, 41, 43, 53, 69, 70, 72, 117, 131, 349, 407, 469, 691}),
     Action.QUERY: frozenset({46, 48, 62, 73, 115, 271}),
     Action.AUTH: frozenset({192, 193, 194, 497, 516}),
 }
@@ -49,6 +49,7 @@ CLASSES: dict[Action, frozenset[int]] = {
 _BY_CODE = {code: action for action, codes in CLASSES.items() for code in codes}
 
 _PREFIX = re.compile(r"^.*?Code: \d+\. DB::Exception: ", re.DOTALL)
+_TRAILER = re.compile(r" \([A-Z_0-9]+\)( \(version .*)?$")
 
 # Two conditions share code 252; this one is about the insert, not about the server.
 TOO_MANY_PARTITIONS = "partitions for single INSERT block"
@@ -87,5 +88,5 @@ class StoreError(Exception):
         what = f"code {self.code}" + (f" {self.name}" if self.name else "")
         if self.action is Action.DATA:
             return what
-        text = _PREFIX.sub("", self.message).splitlines()[0]
+        text = _TRAILER.sub("", _PREFIX.sub("", self.message).splitlines()[0])
         return f"{what}: {text[:300]}"

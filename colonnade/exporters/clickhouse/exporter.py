@@ -153,15 +153,21 @@ class ClickHouseExporter(Exporter):
         store.insert(self._options.name(), block, self._compression, settings)
 
     async def _ready(self) -> Table:
-        """The table as the store describes it; makes it first where it is missing. Raises StoreError."""
+        """The table as the store describes it; makes it first where it is missing. Raises Retryable."""
         async with self._preparing:
             if self._table is None:
                 store = self._store
                 if store is None:
                     raise Retryable("stopped", f"exporter {self.id} is not running")
-                self._table = await self._host.run(
-                    prepare, store, self._options, self.config.views, self.config.create_schema, self._host.logger
-                )
+                try:
+                    self._table = await self._host.run(
+                        prepare, store, self._options, self.config.views, self.config.create_schema, self._host.logger
+                    )
+                except StoreError as error:
+                    outcome = self._outcome(error)
+                    # Whatever is wrong with the schema, no slice is at fault: all of them wait.
+                    delay_s = outcome.delay_s or (BACK_PRESSURE_DELAY_S if outcome.permanent else None)
+                    raise Retryable(outcome.code, outcome.message, delay_s) from None
             return self._table
 
     async def _open(self) -> None:
@@ -170,12 +176,11 @@ class ClickHouseExporter(Exporter):
         while self._table is None:
             try:
                 await self._ready()
-            except (StoreError, ColonnadeError) as error:
-                text = error.describe() if isinstance(error, StoreError) else error.message
-                if text != told:
-                    told = text
-                    self._host.logger.warning("exporter %s: waiting for the store: %s", self.id, text)
-                    self._host.report(Status("recoverable_error", text))
+            except Retryable as error:
+                if error.message != told:
+                    told = error.message
+                    self._host.logger.warning("exporter %s: waiting for the store: %s", self.id, told)
+                    self._host.report(Status("recoverable_error", told))
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, PREPARE_LONGEST_WAIT_S)
         if told:
