@@ -12,6 +12,7 @@ use arrow_array::{
 };
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DataType, Field};
+use hashbrown::HashMap;
 
 use crate::{
     batch::{Batch, record_batch},
@@ -70,6 +71,31 @@ fn text_map(offsets: OffsetBuffer<i32>, keys: StringArray, texts: StringArray) -
     let DataType::Struct(fields) = entries.data_type() else { unreachable!("a map's entries are a struct") };
     let pairs = StructArray::try_new(fields.clone(), vec![Arc::new(keys), Arc::new(texts)], None)?;
     Ok(Arc::new(MapArray::try_new(entries, offsets, pairs, None, false)?))
+}
+
+/// What `$otlp.types` says of every row of a typed map: the distinct texts (the first is empty: no such entry), and which
+/// of them each row has. `None` where all values are text, or the map is not typed.
+pub fn types_by_row(map: &MapArray) -> Option<(StringArray, Vec<u32>)> {
+    let typed = TypedMap::of(map).ok()?;
+    let (from, to) = (map.value_offsets()[0] as usize, map.value_offsets()[map.len()] as usize);
+    if typed.kinds[from..to].iter().all(|kind| *kind == ValueKind::String as u8) {
+        return None;
+    }
+    let (mut types, mut numbers) = (Types::default(), HashMap::<String, u32>::from([(String::new(), 0)]));
+    let mut last = (String::new(), 0u32);
+    let mut rows = Vec::with_capacity(map.len());
+    for row in 0..map.len() {
+        let (from, to) = (map.value_offsets()[row] as usize, map.value_offsets()[row + 1] as usize);
+        let told = types.of(&typed, from, to);
+        if last.0 != told {
+            let next = numbers.len() as u32;
+            last = (told.to_owned(), *numbers.entry_ref(told).or_insert(next));
+        }
+        rows.push(last.1);
+    }
+    let mut texts = vec![""; numbers.len()];
+    numbers.iter().for_each(|(text, number)| texts[*number as usize] = text);
+    Some((StringArray::from(texts), rows))
 }
 
 /// The three arrays of a typed map's entries.

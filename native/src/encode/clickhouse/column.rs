@@ -1,9 +1,7 @@
 //! One column's data, gathered from all batches in the order of the block.
 
-use std::mem::size_of;
-
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, MapArray, StringArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, StringArray,
     cast::AsArray,
     types::{Date32Type, Int32Type},
 };
@@ -11,10 +9,15 @@ use arrow_buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow_schema::DataType;
 use hashbrown::HashMap;
 
-use super::{EncodeError, Result, Type, order::At, put_bytes};
+use super::{
+    EncodeError, Result, Type,
+    map::{StoredMap, write_maps},
+    order::At,
+    put_bytes,
+};
 
 /// Version of the form in which LowCardinality keys are sent.
-const LOW_CARDINALITY_VERSION: u64 = 1;
+pub(super) const LOW_CARDINALITY_VERSION: u64 = 1;
 /// The keys come with the block, and none are shared between blocks.
 const ADDITIONAL_KEYS: u64 = 1 << 9;
 const UPDATE_DICTIONARY: u64 = 1 << 10;
@@ -32,7 +35,7 @@ enum Data<'a> {
     Bools(Vec<Option<&'a BooleanArray>>),
     Days { width: usize, arrays: Vec<Option<(ScalarBuffer<i32>, Option<NullBuffer>)>> },
     Uuids(Vec<Option<Fixed>>),
-    Maps { maps: Vec<Option<&'a MapArray>>, keys: bool, values: bool },
+    Maps { maps: Vec<Option<StoredMap<'a>>>, keys: bool, values: bool },
 }
 
 impl<'a> Pieces<'a> {
@@ -62,7 +65,7 @@ impl<'a> Pieces<'a> {
             },
             Type::Uuid => Data::Uuids(per_batch(arrays, |a| Ok(Fixed::of(a, 16)))?),
             Type::Map(key, value) => Data::Maps {
-                maps: per_batch(arrays, |a| a.as_map_opt().ok_or_else(|| odd(a)))?,
+                maps: per_batch(arrays, |a| StoredMap::of(a).ok_or_else(|| odd(a)))?,
                 keys: matches!(*key, Type::LowCardinality(_)),
                 values: matches!(*value, Type::LowCardinality(_)),
             },
@@ -125,59 +128,67 @@ pub(super) fn write_column(out: &mut Vec<u8>, pieces: &mut Pieces, rows: &[At]) 
 
 /// One byte per row: whether it is null. Text is never null: empty means absent.
 fn write_nulls(out: &mut Vec<u8>, data: &Data, rows: &[At]) {
-    let mut write = |valid: &dyn Fn(usize, usize) -> bool| {
-        out.extend(rows.iter().map(|at| u8::from(!valid(at.batch as usize, at.row as usize))));
-    };
     let has = |nulls: &Option<NullBuffer>, row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
     match data {
-        Data::Texts(arrays) => write(&|batch, row| arrays[batch].as_ref().is_none_or(|a| a.is_valid(row))),
+        Data::Texts(all) => mark(out, rows, |batch, row| all[batch].as_ref().is_none_or(|a| a.is_valid(row))),
         Data::Fixed { arrays, .. } | Data::Uuids(arrays) => {
-            write(&|batch, row| arrays[batch].as_ref().is_some_and(|a| has(&a.nulls, row)));
+            mark(out, rows, |batch, row| arrays[batch].as_ref().is_some_and(|a| has(&a.nulls, row)));
         }
-        Data::Bools(arrays) => write(&|batch, row| arrays[batch].is_some_and(|a| a.is_valid(row))),
+        Data::Bools(arrays) => mark(out, rows, |batch, row| arrays[batch].is_some_and(|a| a.is_valid(row))),
         Data::Days { arrays, .. } => {
-            write(&|batch, row| arrays[batch].as_ref().is_some_and(|(_, nulls)| has(nulls, row)));
+            mark(out, rows, |batch, row| arrays[batch].as_ref().is_some_and(|(_, nulls)| has(nulls, row)));
         }
-        Data::LowCardinality(..) | Data::Maps { .. } => write(&|_, _| true),
+        Data::LowCardinality(..) | Data::Maps { .. } => mark(out, rows, |_, _| true),
     }
 }
 
-/// Text of one batch.
-enum Texts<'a> {
-    Plain(&'a StringArray),
-    Bytes(&'a BinaryArray),
-    Dictionary(&'a [i32], Option<&'a NullBuffer>, &'a StringArray),
+#[inline]
+fn mark(out: &mut Vec<u8>, rows: &[At], valid: impl Fn(usize, usize) -> bool) {
+    out.extend(rows.iter().map(|at| u8::from(!valid(at.batch as usize, at.row as usize))));
+}
+
+/// Text of one batch: values, and which of them each row has where there is a dictionary.
+pub(super) struct Texts<'a> {
+    keys: Option<&'a [i32]>,
+    offsets: &'a [i32],
+    bytes: &'a [u8],
+    nulls: Option<&'a NullBuffer>,
 }
 
 impl<'a> Texts<'a> {
     fn of(array: &'a ArrayRef) -> Option<Texts<'a>> {
         Some(match array.data_type() {
-            DataType::Utf8 => Texts::Plain(array.as_string_opt()?),
-            DataType::Binary => Texts::Bytes(array.as_binary_opt()?),
+            DataType::Utf8 => Texts::plain(array.as_string_opt::<i32>()?),
+            DataType::Binary => {
+                let bytes: &BinaryArray = array.as_binary_opt()?;
+                Texts { keys: None, offsets: bytes.offsets(), bytes: bytes.value_data(), nulls: bytes.nulls() }
+            }
             _ => {
                 let dictionary = array.as_dictionary_opt::<Int32Type>()?;
                 let keys = dictionary.keys();
-                Texts::Dictionary(keys.values(), keys.nulls(), dictionary.values().as_string_opt()?)
+                let values = Texts::plain(dictionary.values().as_string_opt()?);
+                Texts { keys: Some(keys.values()), nulls: keys.nulls(), ..values }
             }
         })
     }
 
-    fn is_valid(&self, row: usize) -> bool {
-        match self {
-            Texts::Plain(texts) => texts.is_valid(row),
-            Texts::Bytes(bytes) => bytes.is_valid(row),
-            Texts::Dictionary(_, nulls, _) => nulls.is_none_or(|n| n.is_valid(row)),
-        }
+    pub fn plain(texts: &'a StringArray) -> Texts<'a> {
+        Texts { keys: None, offsets: texts.offsets(), bytes: texts.value_data(), nulls: texts.nulls() }
     }
 
     #[inline]
-    fn at(&self, row: usize) -> &'a [u8] {
-        match self {
-            _ if !self.is_valid(row) => b"",
-            Texts::Plain(texts) => texts.value(row).as_bytes(),
-            Texts::Bytes(bytes) => bytes.value(row),
-            Texts::Dictionary(keys, _, values) => values.value(keys[row] as usize).as_bytes(),
+    fn is_valid(&self, row: usize) -> bool {
+        self.nulls.is_none_or(|nulls| nulls.is_valid(row))
+    }
+
+    /// The text of a row, empty where it is null.
+    #[inline]
+    pub fn at(&self, row: usize) -> &'a [u8] {
+        if !self.is_valid(row) {
+            return b"";
         }
+        let value = self.keys.map_or(row, |keys| keys[row] as usize);
+        &self.bytes[self.offsets[value] as usize..self.offsets[value + 1] as usize]
     }
 }
 
@@ -241,7 +252,7 @@ fn write_days(
 }
 
 /// Distinct texts over all batches; codes are positions in it.
-struct Dictionary<'a> {
+pub(super) struct Dictionary<'a> {
     nullable: bool,
     texts: Vec<&'a [u8]>,
     codes: HashMap<&'a [u8], u32>,
@@ -254,7 +265,7 @@ const NULL: u32 = 0;
 
 impl<'a> Dictionary<'a> {
     /// Index 0 of every block is the default: the null where there are any; the empty text comes next.
-    fn new(nullable: bool) -> Dictionary<'a> {
+    pub fn new(nullable: bool) -> Dictionary<'a> {
         let texts: Vec<&[u8]> = if nullable { vec![b"", b""] } else { vec![b""] };
         let empty = texts.len() as u32 - 1;
         Dictionary { nullable, texts, codes: HashMap::from([(&b""[..], empty)]), indices: Vec::new() }
@@ -265,7 +276,7 @@ impl<'a> Dictionary<'a> {
     }
 
     #[inline]
-    fn code(&mut self, text: &'a [u8]) -> u32 {
+    pub fn code(&mut self, text: &'a [u8]) -> u32 {
         let next = self.texts.len() as u32;
         let code = *self.codes.entry(text).or_insert(next);
         if code == next {
@@ -275,7 +286,7 @@ impl<'a> Dictionary<'a> {
     }
 
     /// Writes flags, the texts that these rows use, and their indices.
-    fn write(&mut self, out: &mut Vec<u8>, codes: impl Iterator<Item = u32>, rows: usize) {
+    pub fn write(&mut self, out: &mut Vec<u8>, codes: impl Iterator<Item = u32>, rows: usize) {
         let fixed = 1 + self.absent();
         self.indices.clear();
         self.indices.resize(self.texts.len(), 0);
@@ -323,8 +334,8 @@ impl Codes {
     fn of<'a>(array: &'a ArrayRef, dictionary: &mut Dictionary<'a>) -> Option<Codes> {
         let texts = Texts::of(array)?;
         let null = if dictionary.nullable { NULL } else { dictionary.absent() };
-        if let Texts::Dictionary(_, _, values) = texts {
-            let keys = array.as_dictionary_opt::<Int32Type>()?.keys();
+        if let Some(own) = array.as_dictionary_opt::<Int32Type>() {
+            let (keys, values) = (own.keys(), own.values().as_string_opt::<i32>()?);
             let mut map: Vec<u32> =
                 values.iter().map(|text| text.map_or(null, |text| dictionary.code(text.as_bytes()))).collect();
             map.push(null);
@@ -343,56 +354,5 @@ impl Codes {
             },
             Codes::Rows(codes) => codes[row],
         }
-    }
-}
-
-fn write_maps(out: &mut Vec<u8>, maps: &[Option<&MapArray>], keys: bool, values: bool, rows: &[At]) {
-    // The versions of the inner columns come before the offsets.
-    for _ in 0..usize::from(keys) + usize::from(values) {
-        out.extend_from_slice(&LOW_CARDINALITY_VERSION.to_le_bytes());
-    }
-    out.reserve(rows.len() * size_of::<u64>());
-    let mut end = 0u64;
-    for at in rows {
-        end += maps[at.batch as usize].map_or(0, |map| map.value_length(at.row as usize) as u64);
-        out.extend_from_slice(&end.to_le_bytes());
-    }
-    // An inner column without rows has no data, not even flags.
-    if end > 0 {
-        let entries = Entries::of(maps);
-        entries.write(out, rows, end as usize, keys, |entry| entry.0);
-        entries.write(out, rows, end as usize, values, |entry| entry.1);
-    }
-}
-
-/// Keys and values of every batch's maps.
-struct Entries<'a>(Vec<Option<(&'a MapArray, (&'a StringArray, &'a StringArray))>>);
-
-impl<'a> Entries<'a> {
-    fn of(maps: &[Option<&'a MapArray>]) -> Entries<'a> {
-        Entries(maps.iter().map(|map| map.map(|m| (m, (m.keys().as_string(), m.values().as_string())))).collect())
-    }
-
-    /// Writes the keys or the values of these rows' entries.
-    fn write(
-        &self,
-        out: &mut Vec<u8>,
-        rows: &[At],
-        count: usize,
-        low_cardinality: bool,
-        side: impl Fn((&'a StringArray, &'a StringArray)) -> &'a StringArray,
-    ) {
-        let texts = rows.iter().filter_map(|at| self.0[at.batch as usize].as_ref().map(|m| (m, at.row as usize)));
-        let texts = texts.flat_map(|((map, sides), row)| {
-            let (from, to) = (map.value_offsets()[row] as usize, map.value_offsets()[row + 1] as usize);
-            let array = side(*sides);
-            (from..to).map(move |entry| array.value(entry).as_bytes())
-        });
-        if !low_cardinality {
-            return texts.for_each(|text| put_bytes(out, text));
-        }
-        let mut dictionary = Dictionary::new(false);
-        let codes: Vec<u32> = texts.map(|text| dictionary.code(text)).collect();
-        dictionary.write(out, codes.into_iter(), count);
     }
 }

@@ -8,12 +8,13 @@
 //! What a column's Arrow type does not fit is sent in the nearest ClickHouse type of its own, and the server casts.
 
 mod column;
+mod map;
 mod order;
 mod types;
 
 use std::{fmt, io::Write};
 
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::ArrowError;
 use hashbrown::HashMap;
 
@@ -22,7 +23,6 @@ use self::{
     column::{Pieces, write_column},
     order::sorted,
 };
-use super::store::typed_map_to_text;
 use crate::{batch::Batch, schema::Col};
 
 /// How the bytes of a block are packed; named in the request's `Content-Encoding`.
@@ -151,7 +151,7 @@ fn present<'a>(tables: &[&RecordBatch], table: &'a [(String, String)]) -> Result
         for (field, array) in columns.schema_ref().fields().iter().zip(columns.columns()) {
             let Some(slot) = slots.get(field.name().as_str()) else { continue };
             let arrays = found[*slot].get_or_insert_with(|| vec![None; tables.len()]);
-            arrays[batch] = Some(stored(field.name(), array)?);
+            arrays[batch] = Some(array.clone());
         }
     }
     let mut present = Vec::new();
@@ -161,16 +161,6 @@ fn present<'a>(tables: &[&RecordBatch], table: &'a [(String, String)]) -> Result
         present.push(Present { name, wire, arrays });
     }
     Ok(present)
-}
-
-/// Maps as stores keep them; every other array as it is.
-fn stored(name: &str, array: &ArrayRef) -> Result<ArrayRef> {
-    match array.data_type() {
-        arrow_schema::DataType::Map(..) => {
-            typed_map_to_text(array).map_err(|error| EncodeError::new("unexpected_type", name, error.to_string()))
-        }
-        _ => Ok(array.clone()),
-    }
 }
 
 fn compress(plain: Vec<u8>, compression: Compression) -> Result<Vec<u8>> {
