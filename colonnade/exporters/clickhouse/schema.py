@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import zlib
 
-from colonnade.exporters.clickhouse.errors import Action, StoreError
+from colonnade.exporters.clickhouse.errors import StoreError
 from colonnade.exporters.clickhouse.stores import Store
 from colonnade.unified_schema import clickhouse as ddl
 from colonnade.unified_schema.clickhouse_views import create_views
@@ -89,7 +89,7 @@ def _create_views(store: Store, options: ddl.TableOptions, views: dict[str, str]
                 continue
             store.execute(sql)
         except StoreError as error:
-            if error.action in (Action.RETRY, Action.BACK_PRESSURE):
+            if not error.code:
                 raise
             logger.warning("view %s.%s can not be made: %s", options.database, name, error.describe())
 
