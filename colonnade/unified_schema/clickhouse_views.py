@@ -204,7 +204,7 @@ def _kinds() -> dict[str, tuple[str, list[tuple[str, str]]]]:
         "gauge": ("event_type = 'metric' AND metric_type = 'gauge'", _metrics(_VALUE)),
         "sum": (
             "event_type = 'metric' AND metric_type IN ('counter', 'updown_counter')",
-            _metrics(_VALUE, _TEMPORALITY, ("IsMonotonic", "toBool(toString(metric_type) = 'counter')")),
+            _metrics(_VALUE, _TEMPORALITY, ("IsMonotonic", "toBool(CAST(metric_type, 'String') = 'counter')")),
         ),
         "histogram": (
             "event_type = 'metric' AND metric_type = 'histogram'",
