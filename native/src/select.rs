@@ -44,8 +44,10 @@ pub fn concat(batches: &[Batch]) -> Result<Batch, ArrowError> {
                 None => Ok(empty(field.data_type(), b.rows())),
             })
             .collect::<Result<_, _>>()?;
-        arrays.push(joined(&parts)?);
-        fields.push(field);
+        let array = joined(&parts)?;
+        let holds_nulls = array.null_count() > 0 && !field.is_nullable();
+        fields.push(if holds_nulls { Arc::new(field.as_ref().clone().with_nullable(true)) } else { field });
+        arrays.push(array);
     }
     let runs = batches.iter().flat_map(|b| b.runs.iter().cloned()).collect();
     Ok(Batch { signal: first.signal, columns: record_batch(fields, arrays, rows)?, runs, completed: first.completed })
