@@ -58,9 +58,15 @@ def concat(batches: list[Batch]) -> Batch:
 def take(batch: Batch, indices: list[int]) -> Batch:
     """The rows at `indices`, in that order. Payloads are gone."""
 
+class NativeBlock:
+    """The bytes of a block: `memoryview(block)` reads them without copying."""
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
 def encode_native(
     batches: list[Batch], table: list[tuple[str, str]], *, sort: bool = True, compression: str = "none"
-) -> list[tuple[int, int, bytes]]:
+) -> list[tuple[int, int, NativeBlock]]:
     """ClickHouse Native blocks, one per day: (days since 1970-01-01, rows, bytes).
 
     `table` is what DESCRIBE says (name, type). Raises NativeError (`no_columns`, `unexpected_type`, `too_many_rows`).

@@ -2,6 +2,7 @@
 
 from colonnade._native import (
     Batch,
+    NativeBlock,
     NativeError,
     concat,
     decompress,
@@ -13,6 +14,7 @@ from colonnade._native import (
 
 __all__ = [
     "Batch",
+    "NativeBlock",
     "NativeError",
     "concat",
     "decompress",

@@ -23,6 +23,8 @@ GIB = 1 << 30
 MARK_CACHE_BYTES = 256 * MIB
 BACKGROUND_THREADS = 2
 IDLE_HANDLES = 8
+CLOSE_TIMEOUT_S = 60.0
+INSERT_PIECE_BYTES = MIB
 
 _CODE = re.compile(r"Code: (\d+)")
 
@@ -54,7 +56,9 @@ class Engine:
         self._chdb = _library()
         self._pid = os.getpid()
         self._idle: list[Any] = []
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._used = 0
+        self._closed = False
         settings = {
             "max_server_memory_usage": memory_bytes,
             "mark_cache_size": min(MARK_CACHE_BYTES, memory_bytes // 8),
@@ -75,31 +79,47 @@ class Engine:
             raise EngineError(str(error)) from None
 
     @contextmanager
+    def _use(self) -> Generator[None]:
+        """Counts a statement under way: the engine does not close under it."""
+        with self._changed:
+            if self._closed:
+                raise EngineError("the embedded engine is closed")
+            self._used += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= 1
+                self._changed.notify_all()
+
+    @contextmanager
     def handle(self) -> Generator[Any]:
         """A new handle, closed afterwards: settings and `USE` on it touch nobody else."""
-        handle = self._connect()
-        try:
-            yield handle
-        finally:
-            handle.close()
+        with self._use():
+            handle = self._connect()
+            try:
+                yield handle
+            finally:
+                handle.close()
 
     @contextmanager
     def _pooled(self) -> Generator[Any]:
-        with self._lock:
-            handle = self._idle.pop() if self._idle else None
-        handle = handle or self._connect()
-        try:
-            yield handle
-        except BaseException:
-            # A handle that failed half-way may still hold an open statement.
-            with suppress(Exception):
-                handle.close()
-            raise
-        with self._lock:
-            if len(self._idle) < IDLE_HANDLES:
-                self._idle.append(handle)
-                return
-        handle.close()
+        with self._use():
+            with self._changed:
+                handle = self._idle.pop() if self._idle else None
+            handle = handle or self._connect()
+            try:
+                yield handle
+            except BaseException:
+                # A handle that failed half-way may still hold an open statement.
+                with suppress(Exception):
+                    handle.close()
+                raise
+            with self._changed:
+                if len(self._idle) < IDLE_HANDLES:
+                    self._idle.append(handle)
+                    return
+            handle.close()
 
     def query(self, sql: str, format: str = "TabSeparated") -> bytes:
         """The answer to one statement. Raises EngineError."""
@@ -109,18 +129,22 @@ class Engine:
         except RuntimeError as error:
             raise EngineError(str(error)) from None
 
-    def insert(self, sql: str, block: bytes) -> None:
+    def insert(self, sql: str, block: memoryview) -> None:
         """`sql` is an INSERT without FORMAT; `block` is in the Native format. Raises EngineError."""
         try:
             with self._pooled() as handle, handle.send_insert(sql, "Native") as inserter:
-                inserter.append(block)
+                # chdb copies what it is given: piece by piece, the copies use the same memory.
+                for start in range(0, len(block), INSERT_PIECE_BYTES):
+                    inserter.append(block[start : start + INSERT_PIECE_BYTES])
                 inserter.finish()
         except RuntimeError as error:
             raise EngineError(str(error)) from None
 
     def close(self) -> None:
-        """Ends the engine; its path may then be opened again, here or elsewhere."""
-        with self._lock:
+        """Ends the engine after the statements under way; its path may then be opened again, here or elsewhere."""
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not self._used, CLOSE_TIMEOUT_S)
             handles, self._idle = [*self._idle, self._root], []
         for handle in handles:
             handle.close()

@@ -17,6 +17,8 @@ IMPLIED = {
     *("__new__", "__init__", "__doc__", "__module__", "__dict__", "__weakref__", "__repr__", "__str__", "__eq__"),
     *("__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__len__", "__slots__", "__qualname__", "__name__"),
     *("__getitem__", "__iter__", "__next__", "__bool__", "__int__", "__index__", "__static_attributes__"),
+    # Python 3.11 does not show it on classes of the binary.
+    "__buffer__",
 }
 Parameters = list[tuple[str, str, bool]]
 native: Any = importlib.import_module("colonnade._native")

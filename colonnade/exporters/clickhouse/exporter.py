@@ -11,7 +11,7 @@ from colonnade.exporters.clickhouse.config import ClickHouseConfig
 from colonnade.exporters.clickhouse.errors import AUTH_DELAY_S, BACK_PRESSURE_DELAY_S, Action, StoreError
 from colonnade.exporters.clickhouse.schema import Table, prepare
 from colonnade.exporters.clickhouse.stores import EmbeddedStore, ServerStore, Store
-from colonnade.native import Batch, NativeError, encode_native
+from colonnade.native import Batch, NativeBlock, NativeError, encode_native
 from colonnade.pipeline import embedded_engine
 from colonnade.pipeline.component import ComponentId, Exporter, Host, Slice, SliceLimits, Status
 from colonnade.pipeline.errors import ColonnadeError, Permanent, Retryable
@@ -124,7 +124,7 @@ class ClickHouseExporter(Exporter):
                 await self._send(batches, Piece(part.start, middle, day), table, name, halved)
                 await self._send(batches, Piece(middle, part.end, day), table, name, halved)
 
-    async def _insert(self, block: bytes, piece: Piece, name: str) -> bool:
+    async def _insert(self, block: NativeBlock, piece: Piece, name: str) -> bool:
         """Stores a block under its name; False when the store wants a smaller one. Raises StoreError."""
         token = f"{name}[{piece.start}-{piece.end}]@{piece.day}"
         try:
@@ -140,17 +140,17 @@ class ClickHouseExporter(Exporter):
             return False
         return True
 
-    def _encode(self, batches: list[Batch], table: Table) -> list[tuple[int, int, bytes]]:
+    def _encode(self, batches: list[Batch], table: Table) -> list[tuple[int, int, NativeBlock]]:
         try:
             return encode_native(batches, table, sort=True, compression=self._compression or "none")
         except NativeError as error:
             raise Permanent(f"encode_{error.code}", f"rows can not be sent to ClickHouse: {error}") from None
 
-    def _insert_block(self, block: bytes, settings: dict[str, str]) -> None:
+    def _insert_block(self, block: NativeBlock, settings: dict[str, str]) -> None:
         store = self._store
         if store is None:
             raise Retryable("stopped", f"exporter {self.id} is not running")
-        store.insert(self._options.name(), block, self._compression, settings)
+        store.insert(self._options.name(), memoryview(block), self._compression, settings)
 
     async def _ready(self) -> Table:
         """The table as the store describes it; makes it first where it is missing. Raises Retryable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from collections.abc import Callable
@@ -25,7 +26,7 @@ class Store(Protocol):
         """Runs one statement; its answer as rows of text."""
         ...
 
-    def insert(self, table: str, block: bytes, compression: str, settings: dict[str, str]) -> None:
+    def insert(self, table: str, block: memoryview, compression: str, settings: dict[str, str]) -> None:
         """Stores one Native block, or nothing."""
         ...
 
@@ -45,7 +46,7 @@ class EmbeddedStore:
         except EngineError as error:
             raise StoreError(error.code, str(error)) from None
 
-    def insert(self, table: str, block: bytes, compression: str, settings: dict[str, str]) -> None:
+    def insert(self, table: str, block: memoryview, compression: str, settings: dict[str, str]) -> None:
         given = ", ".join(f"{name} = {literal(value)}" for name, value in (self._settings | settings).items())
         try:
             self._engine.insert(f"INSERT INTO {table} SETTINGS {given}", block)
@@ -74,7 +75,7 @@ class ServerStore:
 
         return self._try(use)
 
-    def insert(self, table: str, block: bytes, compression: str, settings: dict[str, str]) -> None:
+    def insert(self, table: str, block: memoryview, compression: str, settings: dict[str, str]) -> None:
         # Without this an error that comes late follows a status of 200.
         given = settings | {"wait_end_of_query": "1"}
 
@@ -133,6 +134,8 @@ def connect(server: Server, config: ClickHouseConfig) -> Any:
             0,
             f"a ClickHouse server needs the package clickhouse-connect ({error}): pip install 'colonnade[clickhouse]'",
         ) from None
+    # It logs every failed attempt by itself, and so does the sender.
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     # Sessions would serialise inserts, and a setting that this server does not know must not stop them.
     common.set_setting("invalid_setting_action", "send")
     tls = config.tls
@@ -155,6 +158,7 @@ def connect(server: Server, config: ClickHouseConfig) -> Any:
         server_host_name=tls.server_name_override or None,
         settings=dict(server.params) | config.connection_params,
         autogenerate_session_id=False,
+        show_clickhouse_errors=True,
         proxy_path=server.path,
     )
 

@@ -1,7 +1,9 @@
 //! `encode` as Python sees it, and the two small steps before `decode`.
 
+use std::ffi::c_int;
+
 use bytes::Bytes;
-use pyo3::{exceptions::PyValueError, prelude::*, types::PyBytes};
+use pyo3::{exceptions::PyValueError, ffi, prelude::*, types::PyBytes};
 
 use super::{
     batch::{PyBatch, arrow_error},
@@ -11,7 +13,7 @@ use crate::{
     batch::{Batch, Signal},
     decode::{self, Encoding},
     encode::{
-        clickhouse::{self, Compression, NativeOptions},
+        clickhouse::{self, Buffer, Compression, NativeOptions},
         store,
     },
     select,
@@ -56,16 +58,40 @@ fn take(py: Python<'_>, batch: &PyBatch, indices: Vec<u32>) -> PyResult<PyBatch>
     py.detach(|| select::take(&batch, &indices)).map(PyBatch::new).map_err(arrow_error)
 }
 
+/// The bytes of a block, for whoever reads buffers (`memoryview`, `bytes`): handing them over copies nothing.
+#[pyclass(frozen, module = "colonnade._native")]
+struct NativeBlock(Buffer);
+
+#[pymethods]
+impl NativeBlock {
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    /// # Safety
+    /// Python calls it with a `view` that it owns and that is to be filled.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let bytes = &slf.get().0;
+        let (start, length) = (bytes.as_ptr().cast_mut().cast(), bytes.len() as ffi::Py_ssize_t);
+        // SAFETY: `view` is valid (above). The class is frozen, so the bytes neither move nor change while the object
+        // lives, and the view holds a reference to it; the view is read-only (the 1), so nobody writes through `start`.
+        match unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, 1, flags) } {
+            0 => Ok(()),
+            _ => Err(PyErr::fetch(slf.py())),
+        }
+    }
+}
+
 /// ClickHouse Native blocks of all rows, one per day: (days since 1970-01-01, rows, bytes).
 #[pyfunction]
 #[pyo3(signature = (batches, table, *, sort=true, compression="none"))]
-fn encode_native<'py>(
-    py: Python<'py>,
-    batches: Vec<PyRef<'py, PyBatch>>,
+fn encode_native(
+    py: Python<'_>,
+    batches: Vec<PyRef<'_, PyBatch>>,
     table: Vec<(String, String)>,
     sort: bool,
     compression: &str,
-) -> PyResult<Vec<(i32, usize, Bound<'py, PyBytes>)>> {
+) -> PyResult<Vec<(i32, usize, NativeBlock)>> {
     let named = Compression::from_name(compression);
     let compression = named.ok_or_else(|| PyValueError::new_err(format!("unknown compression {compression:?}")))?;
     let batches = shared(&batches);
@@ -73,7 +99,7 @@ fn encode_native<'py>(
     let blocks = py
         .detach(|| clickhouse::encode_native(&batches, &table, &options))
         .map_err(|error| native_error(py, error.code, error.to_string(), None, &error.column))?;
-    Ok(blocks.into_iter().map(|block| (block.day, block.rows, PyBytes::new(py, &block.bytes))).collect())
+    Ok(blocks.into_iter().map(|block| (block.day, block.rows, NativeBlock(block.bytes))).collect())
 }
 
 /// The batches themselves: cheap to clone, and usable without the GIL.
@@ -88,5 +114,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(concat, module)?)?;
     module.add_function(wrap_pyfunction!(take, module)?)?;
     module.add_function(wrap_pyfunction!(encode_native, module)?)?;
+    module.add_class::<NativeBlock>()?;
     Ok(())
 }

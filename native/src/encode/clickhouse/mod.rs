@@ -7,6 +7,7 @@
 //!
 //! What a column's Arrow type does not fit is sent in the nearest ClickHouse type of its own, and the server casts.
 
+mod buffer;
 mod column;
 mod map;
 mod order;
@@ -18,7 +19,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::ArrowError;
 use hashbrown::HashMap;
 
-pub use self::types::Type;
+pub use self::{buffer::Buffer, types::Type};
 use self::{
     column::{Pieces, write_column},
     order::sorted,
@@ -71,7 +72,7 @@ pub struct Block {
     /// Days since 1970-01-01.
     pub day: i32,
     pub rows: usize,
-    pub bytes: Vec<u8>,
+    pub bytes: Buffer,
 }
 
 /// Rows that can not become a block; `column` is empty where it is none's fault.
@@ -122,7 +123,7 @@ pub fn encode_native(batches: &[Batch], table: &[(String, String)], options: &Na
     let bytes_per_row = batches.iter().map(Batch::nbytes).sum::<usize>() / order.rows.len().max(1);
     let mut blocks = Vec::new();
     for (day, rows) in order.days() {
-        let mut out = Vec::with_capacity(1024 + rows.len() * bytes_per_row.clamp(64, 4096));
+        let mut out = Buffer::with_capacity(1024 + rows.len() * bytes_per_row.clamp(64, 4096));
         put_varint(&mut out, columns.len() as u64);
         put_varint(&mut out, rows.len() as u64);
         for (column, source) in columns.iter().zip(&mut sources) {
@@ -163,27 +164,28 @@ fn present<'a>(tables: &[&RecordBatch], table: &'a [(String, String)]) -> Result
     Ok(present)
 }
 
-fn compress(plain: Vec<u8>, compression: Compression) -> Result<Vec<u8>> {
-    let failed = |error: &dyn fmt::Display| EncodeError::new("compression", "", error.to_string());
+fn compress(plain: Buffer, compression: Compression) -> Result<Buffer> {
+    let packed = |packed: std::io::Result<Vec<u8>>| match packed {
+        Ok(bytes) => Ok(Buffer::from(bytes)),
+        Err(error) => Err(EncodeError::new("compression", "", error.to_string())),
+    };
+    let room = || Vec::with_capacity(plain.len() / 2);
+    let fast = flate2::Compression::fast();
     match compression {
         Compression::None => Ok(plain),
         Compression::Lz4 => {
-            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::with_capacity(plain.len() / 2));
-            encoder.write_all(&plain).map_err(|e| failed(&e))?;
-            encoder.finish().map_err(|e| failed(&e))
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(room());
+            let written = encoder.write_all(&plain);
+            packed(written.and_then(|()| encoder.finish().map_err(std::io::Error::other)))
         }
-        Compression::Zstd => zstd::bulk::compress(&plain, 1).map_err(|e| failed(&e)),
+        Compression::Zstd => packed(zstd::bulk::compress(&plain, 1)),
         Compression::Gzip => {
-            let mut encoder =
-                flate2::write::GzEncoder::new(Vec::with_capacity(plain.len() / 2), flate2::Compression::fast());
-            encoder.write_all(&plain).map_err(|e| failed(&e))?;
-            encoder.finish().map_err(|e| failed(&e))
+            let mut encoder = flate2::write::GzEncoder::new(room(), fast);
+            packed(encoder.write_all(&plain).and_then(|()| encoder.finish()))
         }
         Compression::Deflate => {
-            let mut encoder =
-                flate2::write::ZlibEncoder::new(Vec::with_capacity(plain.len() / 2), flate2::Compression::fast());
-            encoder.write_all(&plain).map_err(|e| failed(&e))?;
-            encoder.finish().map_err(|e| failed(&e))
+            let mut encoder = flate2::write::ZlibEncoder::new(room(), fast);
+            packed(encoder.write_all(&plain).and_then(|()| encoder.finish()))
         }
     }
 }
