@@ -91,6 +91,46 @@ async def test_a_table_of_the_operators_own_is_taken_as_it_is(
     assert clickhouse_server.rows(f"SELECT count() FROM {clickhouse_database}.mine") == [[10]]
 
 
+async def test_a_table_that_remembers_no_inserts_is_warned_about(
+    clickhouse_server: ClickHouseServer, clickhouse_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clickhouse_server.query(f"CREATE DATABASE {clickhouse_database}")
+    table = f"{clickhouse_database}.events (timestamp DateTime64(9)) ENGINE = MergeTree ORDER BY timestamp"
+    clickhouse_server.query(f"CREATE TABLE {table}")
+    async with running({"endpoint": clickhouse_server.url, "database": clickhouse_database}) as exporter:
+        assert len((await exporter._ready()).columns) == 171
+    assert "remembers no inserts" in caplog.text
+    caplog.clear()
+    clickhouse_server.query(f"DROP TABLE {clickhouse_database}.events SYNC")
+    async with running({"endpoint": clickhouse_server.url, "database": clickhouse_database}) as exporter:
+        await exporter._ready()
+    assert not caplog.records
+
+
+async def test_the_expiry_follows_the_configuration(
+    clickhouse_server: ClickHouseServer, clickhouse_database: str
+) -> None:
+    shown = f"SELECT create_table_query FROM system.tables WHERE database = '{clickhouse_database}' AND name = 'events'"
+    config = {"endpoint": clickhouse_server.url, "database": clickhouse_database}
+    for ttl, expected in [("0", None), ("1h", 3600), ("2h", 7200), ("2h", 7200), ("0", None)]:
+        async with running({**config, "ttl": ttl}) as exporter:
+            await exporter._ready()
+        text = clickhouse_server.rows(shown)[0][0]
+        assert (f"toIntervalSecond({expected})" in text) if expected else (" TTL " not in text)
+
+
+async def test_a_distributed_table_answers_after_its_shards_have_the_rows(
+    clickhouse_server: ClickHouseServer, clickhouse_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running({"endpoint": clickhouse_server.url, "database": clickhouse_database}) as exporter:
+        await exporter._ready()
+        exporter._table = exporter._table._replace(engine="Distributed")  # type: ignore[union-attr]
+        given: list[dict[str, str]] = []
+        monkeypatch.setattr(exporter._store, "insert", lambda *arguments: given.append(arguments[-1]))
+        await exporter.export(slice_of(same_day(3)))
+        assert given[0]["distributed_foreground_insert"] == "1"
+
+
 async def test_without_create_schema_a_missing_table_is_waited_for(
     clickhouse_server: ClickHouseServer, clickhouse_database: str
 ) -> None:

@@ -29,6 +29,8 @@ PREPARE_LONGEST_WAIT_S = 15.0
 # Blocks are large and named already: the server must neither gather them nor answer before it has them.
 TOKEN = "insert_deduplication_token"
 INSERT_SETTINGS = {"async_insert": "0", "insert_deduplicate": "1"}
+# Otherwise it answers before the shards have the rows.
+DISTRIBUTED_SETTINGS = {"distributed_foreground_insert": "1"}
 
 
 class Piece(NamedTuple):
@@ -117,19 +119,21 @@ class ClickHouseExporter(Exporter):
             if piece.day not in (None, day):
                 continue
             part = Piece(piece.start, piece.end, day)
-            if part not in halved and not await self._insert(block, part, name):
+            if part not in halved and not await self._insert(block, part, name, table.engine):
                 halved.add(part)
             if part in halved:
                 middle = (part.start + part.end) // 2
                 await self._send(batches, Piece(part.start, middle, day), table, name, halved)
                 await self._send(batches, Piece(middle, part.end, day), table, name, halved)
 
-    async def _insert(self, block: NativeBlock, piece: Piece, name: str) -> bool:
+    async def _insert(self, block: NativeBlock, piece: Piece, name: str, engine: str) -> bool:
         """Stores a block under its name; False when the store wants a smaller one. Raises StoreError."""
-        token = f"{name}[{piece.start}-{piece.end}]@{piece.day}"
+        settings = {**INSERT_SETTINGS, TOKEN: f"{name}[{piece.start}-{piece.end}]@{piece.day}"}
+        if engine == "Distributed":
+            settings |= DISTRIBUTED_SETTINGS
         try:
             async with self._connections:
-                await self._host.run(self._insert_block, block, {**INSERT_SETTINGS, TOKEN: token})
+                await self._host.run(self._insert_block, block, settings)
         except StoreError as error:
             if error.action is not Action.SHRINK or piece.end - piece.start <= MIN_SPLIT_ROWS:
                 raise
@@ -142,7 +146,7 @@ class ClickHouseExporter(Exporter):
 
     def _encode(self, batches: list[Batch], table: Table) -> list[tuple[int, int, NativeBlock]]:
         try:
-            return encode_native(batches, table, sort=True, compression=self._compression or "none")
+            return encode_native(batches, table.columns, sort=True, compression=self._compression or "none")
         except NativeError as error:
             raise Permanent(f"encode_{error.code}", f"rows can not be sent to ClickHouse: {error}") from None
 

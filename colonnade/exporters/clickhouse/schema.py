@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import logging
 import zlib
+from typing import NamedTuple
 
 from colonnade.exporters.clickhouse.errors import StoreError
 from colonnade.exporters.clickhouse.stores import Store
 from colonnade.unified_schema import clickhouse as ddl
 from colonnade.unified_schema.clickhouse_views import create_views
 
-Table = list[tuple[str, str]]
+
+class Table(NamedTuple):
+    """A table as the store describes it: columns that take data (name, type), and its engine."""
+
+    columns: list[tuple[str, str]]
+    engine: str
+
 
 # DESCRIBE's kinds of default whose columns take no data.
 _COMPUTED = frozenset({"ALIAS", "MATERIALIZED"})
@@ -23,16 +30,31 @@ _COMPUTED = frozenset({"ALIAS", "MATERIALIZED"})
 def prepare(
     store: Store, options: ddl.TableOptions, views: dict[str, str], create: bool, logger: logging.Logger
 ) -> Table:
-    """The stored columns of the table, (name, type), after creating and completing it. Raises StoreError."""
+    """The table, after creating and completing it. Raises StoreError."""
     if create:
         _create(store, options)
     described = store.execute(f"DESCRIBE TABLE {options.name()}")
     if create:
         described = _complete(store, options, described)
         _create_views(store, options, views, logger)
-    table = [(row[0], row[1]) for row in described if row[2] not in _COMPUTED]
-    _warn_about_missing(table, described, options, logger)
-    return table
+    engine, statement = _definition(store, options)
+    _warn_about_missing(described, options, logger)
+    if engine.endswith("MergeTree") and "deduplication_window" not in statement and "Replicated" not in engine:
+        logger.warning(
+            "table %s.%s remembers no inserts, so one that is sent again after a lost answer is stored twice: "
+            "ALTER TABLE ... MODIFY SETTING non_replicated_deduplication_window = %d",
+            *(options.database, options.table, ddl.DEDUPLICATION_WINDOW),
+        )
+    return Table([(row[0], row[1]) for row in described if row[2] not in _COMPUTED], engine)
+
+
+def _definition(store: Store, options: ddl.TableOptions) -> tuple[str, str]:
+    """Engine and CREATE statement of the table."""
+    found = store.execute(
+        f"SELECT engine, create_table_query FROM system.tables WHERE database = {ddl.literal(options.database)} "
+        f"AND name = {ddl.literal(options.table)}"
+    )
+    return (found[0][0], found[0][1]) if found else ("", "")
 
 
 def _create(store: Store, options: ddl.TableOptions) -> None:
@@ -48,11 +70,7 @@ def _complete(store: Store, options: ddl.TableOptions, described: list[list[str]
     if alter:
         store.execute(alter)
         described = store.execute(f"DESCRIBE TABLE {options.name()}")
-    created = store.execute(
-        f"SELECT create_table_query FROM system.tables WHERE database = {ddl.literal(options.database)} "
-        f"AND name = {ddl.literal(options.table)}"
-    )
-    text = created[0][0] if created else ""
+    _, text = _definition(store, options)
     if _expires(text) != bool(options.ttl_s) or (options.ttl_s and options.ttl not in text):
         store.execute(ddl.modify_ttl(options))
     _note_version(store, options)
@@ -94,9 +112,7 @@ def _create_views(store: Store, options: ddl.TableOptions, views: dict[str, str]
             logger.warning("view %s.%s can not be made: %s", options.database, name, error.describe())
 
 
-def _warn_about_missing(
-    table: Table, described: list[list[str]], options: ddl.TableOptions, logger: logging.Logger
-) -> None:
+def _warn_about_missing(described: list[list[str]], options: ddl.TableOptions, logger: logging.Logger) -> None:
     names = {row[0] for row in described}
     missing = [column.name for column in ddl.columns() if column.name not in names]
     if missing:
