@@ -206,8 +206,62 @@ def refuse_large_blocks(
     return tokens
 
 
-async def test_memory_that_a_server_really_lacks_is_met_by_halves(
+async def test_too_many_parts_are_waited_for(clickhouse_server: ClickHouseServer, clickhouse_database: str) -> None:
+    config = {
+        "endpoint": clickhouse_server.url,
+        "database": clickhouse_database,
+        "table_settings": {
+            "parts_to_throw_insert": 2,
+            "parts_to_delay_insert": 0,
+            "max_bytes_to_merge_at_max_space_in_pool": 1,
+        },
+    }
+    async with running(config) as exporter:
+
+        async def fill() -> None:
+            for start in range(0, 50, 5):
+                await exporter.export(slice_of(same_day(5, start), start=start))
+
+        with pytest.raises(Retryable) as caught:
+            await fill()
+        assert (caught.value.code, caught.value.delay_s) == ("clickhouse_252", 10)
+
+
+async def test_too_many_partitions_of_the_operators_own_are_met_by_halves(
     clickhouse_server: ClickHouseServer, clickhouse_database: str
+) -> None:
+    clickhouse_server.query(f"CREATE DATABASE {clickhouse_database}")
+    clickhouse_server.query(
+        f"CREATE TABLE {clickhouse_database}.mine (timestamp DateTime64(9), correlation_id String) ENGINE = MergeTree "
+        "PARTITION BY intDiv(toUInt64(correlation_id), 16) ORDER BY timestamp "
+        "SETTINGS non_replicated_deduplication_window = 1000"
+    )
+    config = {"endpoint": clickhouse_server.url, "database": clickhouse_database, "create_schema": False}
+    async with running({**config, "table": "mine"}) as exporter:
+        for _ in range(2):
+            await exporter.export(slice_of(same_day(2048)))
+    found = clickhouse_server.rows(f"SELECT count(), uniqExact(correlation_id) FROM {clickhouse_database}.mine")
+    assert found == [[2048, 2048]]
+
+
+async def test_a_column_that_can_not_be_cast_parks_the_rows(
+    clickhouse_server: ClickHouseServer, clickhouse_database: str
+) -> None:
+    clickhouse_server.query(f"CREATE DATABASE {clickhouse_database}")
+    clickhouse_server.query(
+        f"CREATE TABLE {clickhouse_database}.mine (timestamp DateTime64(9), service_name UInt8) ENGINE = MergeTree "
+        "ORDER BY timestamp SETTINGS non_replicated_deduplication_window = 1000"
+    )
+    config = {"endpoint": clickhouse_server.url, "database": clickhouse_database, "create_schema": False}
+    async with running({**config, "table": "mine"}) as exporter:
+        with pytest.raises(Permanent) as caught:
+            await exporter.export(slice_of(same_day(5)))
+        assert caught.value.code == "clickhouse_6"
+        assert "service_name " not in caught.value.message
+
+
+async def test_memory_that_a_server_really_lacks_is_met_by_halves(
+    clickhouse_server: ClickHouseServer, clickhouse_database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = {
         "endpoint": clickhouse_server.url,
@@ -221,6 +275,7 @@ async def test_memory_that_a_server_really_lacks_is_met_by_halves(
         await exporter.export(slice_of(big))
         found = clickhouse_server.rows(f"SELECT count(), uniqExact(correlation_id) FROM {clickhouse_database}.events")
         assert found == [[rows, rows]]
+    assert "sending halves: code 241" in caplog.text
 
 
 async def test_a_password_that_is_wrong_pauses_and_keeps_the_rows(clickhouse_server: ClickHouseServer) -> None:
