@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import json
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,12 +17,14 @@ import clickhouse_connect
 import pytest
 
 from colonnade.extensions.clickhouse_query import ClickHouseQuery, ClickHouseQueryConfig, factory
+from colonnade.extensions.clickhouse_query.hello import HELLO
 from colonnade.pipeline.component import ComponentId
 from colonnade.pipeline.errors import ColonnadeError
 from tests.clickhouse.kit import running, slice_of
 from tests.clickhouse.rows import batch
 from tests.pipeline.kit import FakeHost
 
+GO_CLIENT = Path(__file__).with_name("go_client")
 MUST_NOT_EXIST = Path("/tmp/colonnade-must-not-exist")
 FEW = ["timestamp", "day", "correlation_id", "ns", "service_name", "duration_ms"]
 
@@ -254,6 +257,35 @@ async def test_clickhouse_connect_reads_the_store(server: ClickHouseQuery) -> No
     assert arrow_rows == 3
     assert database == "colonnade"
     assert list(params) == [("it's", 42)]
+
+
+async def test_the_go_clients_first_question_is_answered_in_its_revision(server: ClickHouseQuery) -> None:
+    fields = {"default_format": "Native", "client_protocol_version": "54460"}
+    url = f"http://127.0.0.1:{server.port}/"
+    async with aiohttp.ClientSession() as session:
+        async with session.post(url, params=fields, data=HELLO) as reply:
+            block = await reply.read()
+        async with session.post(url, params=fields, data="SELECT toUInt8(7) AS a") as reply:
+            assert await reply.read() == b"\x01\x01\x01a\x05UInt8\x07"
+    assert block.startswith(b"\x01\x00\x02\xff\xff\xff\xff\x00\x04\x01\x0ddisplayName()\x06String\x00\x09colonnade")
+    assert b"\x0arevision()\x06UInt32\x00\x00\x00\x00\x00" in block
+
+
+@pytest.mark.peer
+@pytest.mark.timeout(600)
+async def test_the_go_client_reads_the_store(server: ClickHouseQuery, tmp_path: Path) -> None:
+    """Grafana's ClickHouse data source is this client; built here, because it comes as source only."""
+    if shutil.which("go") is None:
+        pytest.skip("needs Go to build the client")
+    program = tmp_path / "client"
+    build = await asyncio.create_subprocess_exec("go", "build", "-o", str(program), ".", cwd=GO_CLIENT)
+    assert await build.wait() == 0
+    for compression in ("none", "gzip"):
+        client = await asyncio.create_subprocess_exec(
+            str(program), f"127.0.0.1:{server.port}", compression, stdout=asyncio.subprocess.PIPE
+        )
+        answer, _ = await client.communicate()
+        assert json.loads(answer) == {"rows": 100, "nulls": 20, "code": 60}
 
 
 async def test_a_port_that_is_taken_is_an_error_unless_it_is_not_required(server: ClickHouseQuery) -> None:

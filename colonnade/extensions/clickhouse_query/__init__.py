@@ -14,7 +14,8 @@ limits of memory, time and rows; beyond `max_concurrent_queries` readers get cod
 A client that leaves cancels its statement. The Host header must name this endpoint, localhost or a bare address
 (`allowed_hosts` adds names), so that no page in a browser can reach it under a name of its own; no CORS header is sent.
 
-The Collector has no such component. Left out of ClickHouse's interface: sessions, `compress=1`, external tables.
+The Collector has no such component. Left out of ClickHouse's interface: sessions, `compress=1`, external tables. In
+Grafana's data source choose the protocol HTTP.
 """
 
 from __future__ import annotations

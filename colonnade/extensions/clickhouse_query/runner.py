@@ -108,6 +108,10 @@ class Runner:
         """Waits for what runs; `run` was cancelled before."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
+    async def version(self, engine: Engine) -> str:
+        """The engine's version."""
+        return (await self.run(engine, Statement("SELECT version()", format="TSVRaw"))).body.decode().strip()
+
     async def run(self, engine: Engine, statement: Statement) -> Answer:
         """The answer. Raises EngineError, Forbidden; a cancelled caller cancels the statement."""
         if self._running >= self.limits.concurrent:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from colonnade.extensions.clickhouse_query import hello
 from colonnade.extensions.clickhouse_query.guard import Forbidden
 from colonnade.extensions.clickhouse_query.runner import Runner, Statement
 from colonnade.native import NativeError, decompress
@@ -100,6 +101,9 @@ class QueryServer:
             if engine is None:
                 raise Forbidden("no embedded store is open in this process", NETWORK_ERROR)
             statement = self._statement(request, fields, sql)
+            if hello.is_hello(fields, sql):
+                greeting = hello.answer(await self._runner.version(engine))
+                return web.Response(body=greeting, headers={"X-ClickHouse-Format": "Native"})
             answer = await self._runner.run(engine, statement)
         except (Forbidden, EngineError) as error:
             return _refusal(error.code, str(error))
