@@ -1,5 +1,6 @@
 """What the binary module holds; checked against it by a test."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 Signal = Literal["traces", "metrics", "logs", "events"]
@@ -71,3 +72,159 @@ def encode_native(
 
     `table` is what DESCRIBE says (name, type). Raises NativeError (`no_columns`, `unexpected_type`, `too_many_rows`).
     """
+
+class Route:
+    """Requests of a method and path, and how they are read.
+
+    `kind`: `otlp_http`, `otlp_grpc` or `python`. `entry` names who takes them. `max_body_bytes` bounds the body as it
+    comes and decompressed. With `auth_header` a request waits, its body unread, for the verdict on that header's value.
+    """
+
+    def __init__(
+        self,
+        *,
+        entry: int,
+        method: str,
+        path: str,
+        kind: str,
+        max_body_bytes: int,
+        signal: str | None = None,
+        tenant: str = "",
+        tenant_header: str | None = None,
+        auth_header: str | None = None,
+        include_metadata: bool = False,
+    ) -> None: ...
+
+class ServerOptions:
+    """What may change while a port stays bound. A timeout of 0 is none."""
+
+    def __init__(
+        self,
+        *,
+        response_headers: list[tuple[str, str]] = ...,
+        compression: list[str] | None = None,
+        read_header_timeout_s: float = 60.0,
+        read_timeout_s: float = 0.0,
+        body_idle_timeout_s: float = 30.0,
+        write_timeout_s: float = 60.0,
+        idle_timeout_s: float = 0.0,
+        keep_alive: bool = True,
+        max_header_bytes: int = 65536,
+        max_connections: int = 10000,
+        max_concurrent_streams: int = 1000,
+        ping_interval_s: float = 0.0,
+        ping_timeout_s: float = 20.0,
+        max_age_s: float = 0.0,
+        max_age_grace_s: float = 0.0,
+        min_ping_interval_s: float = 0.0,
+        permit_ping_without_stream: bool = True,
+        cors_origins: list[str] = ...,
+        cors_headers: list[str] = ...,
+        cors_exposed: list[str] = ...,
+        cors_max_age_s: int = 0,
+    ) -> None: ...
+
+class Answer:
+    """The verdict on a request; rendered for each request's protocol."""
+
+    def __init__(
+        self,
+        *,
+        http_status: int,
+        grpc_code: int,
+        message: str = "",
+        retry_after_s: float | None = None,
+        rejected: int = 0,
+    ) -> None: ...
+
+class Request:
+    """A request for a Python handler. Let go unanswered, it is told that the daemon is unavailable."""
+
+    @property
+    def entry(self) -> int: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def query(self) -> str: ...
+    @property
+    def peer(self) -> str: ...
+    @property
+    def headers(self) -> list[tuple[str, str]]: ...
+    @property
+    def body(self) -> bytes: ...
+    def respond(self, status: int, headers: list[tuple[str, str]] = ..., body: bytes = b"") -> bool:
+        """Answers it; False when it was answered before."""
+
+class RequestGroup:
+    """Requests of one entry that waited together. Let go unanswered, they are told that the daemon is unavailable."""
+
+    @property
+    def entry(self) -> int: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def signal(self) -> Signal: ...
+    @property
+    def tenants(self) -> list[str]: ...
+    @property
+    def refused(self) -> list[tuple[int, str]]:
+        """(count, code) of requests that were refused alone."""
+    @property
+    def order(self) -> list[int]:
+        """The request number of each run of the decoded batch."""
+    def payloads(self) -> list[tuple[int, str, bytes]]:
+        """Takes the bodies: (request number, tenant, protobuf). What can not be opened is refused alone."""
+    def answer(self, answer: Answer, exceptions: list[tuple[int, Answer]] = ...) -> None:
+        """Answers every request that is left; those of `exceptions` (by request number) otherwise."""
+    def requests(self) -> list[Request]: ...
+
+class Server:
+    """A bound address."""
+
+    @property
+    def address(self) -> str: ...
+    def set_routes(self, routes: list[Route], options: ServerOptions | None = None) -> None:
+        """Serves these at once; requests that have begun keep what they began with."""
+    def set_tls(self, settings: dict[str, Any] | None) -> None:
+        """For new connections. Raises ValueError, and keeps the old."""
+    def stop_accepting(self) -> None:
+        """Frees the address; connections go on."""
+    def close(self, deadline_s: float) -> None:
+        """Lets requests in flight finish, then drops what is left. Blocks."""
+
+class Listener:
+    """Threads that read sockets, and the queue they fill (bounded in bytes, a share per tenant)."""
+
+    def __init__(self, *, threads: int = 1, queue_bytes: int = 67108864, tenant_share: float = 0.5) -> None: ...
+    def fileno(self) -> int:
+        """Readable when something waits: requests or credentials."""
+    def serve(self, address: str, *, protocols: Sequence[str] = ..., tls: dict[str, Any] | None = None) -> Server:
+        """Binds `host:port` or `unix:/path` at once. Raises OSError, ValueError (certificates)."""
+    def ready(self) -> list[int]:
+        """Entries with something new; quiets the descriptor until the next burst."""
+    def take(self, entry: int, *, max_requests: int = 512, max_bytes: int = 4194304) -> RequestGroup | None: ...
+    def pending_credentials(self) -> list[tuple[int, str]]:
+        """(entry, header value) that wait for `set_verdict`, each told once."""
+    def set_verdict(
+        self,
+        entry: int,
+        credential: str,
+        allowed: bool,
+        *,
+        tenant: str | None = None,
+        answer: Answer | None = None,
+        ttl_s: float = 60.0,
+    ) -> None: ...
+    def forget_verdicts(self) -> None: ...
+    def stats(self) -> dict[str, Any]:
+        """Counters by name; `requests` by (entry, status), a status being `http 200` or `grpc 0`."""
+    def close(self, deadline_s: float) -> None:
+        """Drains every server until the deadline, then stops. Idempotent. Blocks."""

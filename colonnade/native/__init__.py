@@ -1,9 +1,16 @@
 """The door to the native part: the only module that imports the binary one."""
 
 from colonnade._native import (
+    Answer,
     Batch,
+    Listener,
     NativeBlock,
     NativeError,
+    Request,
+    RequestGroup,
+    Route,
+    Server,
+    ServerOptions,
     concat,
     decompress,
     encode_native,
@@ -13,9 +20,16 @@ from colonnade._native import (
 )
 
 __all__ = [
+    "Answer",
     "Batch",
+    "Listener",
     "NativeBlock",
     "NativeError",
+    "Request",
+    "RequestGroup",
+    "Route",
+    "Server",
+    "ServerOptions",
     "concat",
     "decompress",
     "encode_native",
