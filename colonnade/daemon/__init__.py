@@ -1,0 +1,1 @@
+"""Configuration, graph, start and stop, reload, own telemetry, command line."""
