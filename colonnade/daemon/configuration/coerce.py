@@ -255,3 +255,24 @@ def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
         else:
             wanted = _item(wanted, Sequence if isinstance(part, int) else Mapping)
     return next((k for k in _kinds(wanted) if isinstance(k, type) and issubclass(k, BaseModel)), None)
+
+
+def secret_paths(model: type[BaseModel], values: Any) -> list[Path]:
+    """Where in a section's plain values there are secrets."""
+    found: list[Path] = []
+
+    def look(value: Any, wanted: Any, path: Path) -> None:
+        kinds = _kinds(wanted)
+        if Secret in kinds:
+            found.append(path)
+        elif isinstance(value, list):
+            for index, item in enumerate(cast(list[Any], value)):
+                look(item, _item(wanted, Sequence), (*path, index))
+        elif isinstance(value, dict):
+            inner = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+            fields, every = _fields(inner), _item(wanted, Mapping)
+            for key, item in cast(dict[str, Any], value).items():
+                look(item, fields.get(key, every), (*path, key))
+
+    look(values, model, ())
+    return found

@@ -79,7 +79,9 @@ class _Parser:
         if not node.tag.startswith(_TAG):
             self.findings.wrong(f"the tag {node.tag} is not known here", place)
         # A plain scalar has style None in the Python loader and "" in the C one; `!!str 5` is as good as quotes.
-        quoted = bool(node.style) or (node.tag == _TEXT and _RESOLVER.resolve(yaml.ScalarNode, node.value, _PLAIN) != _TEXT)
+        quoted = bool(node.style) or (
+            node.tag == _TEXT and _RESOLVER.resolve(yaml.ScalarNode, node.value, _PLAIN) != _TEXT
+        )
         value = node.value if quoted else resolve(node.value)
         return Scalar(value, node.value, place, quoted)
 

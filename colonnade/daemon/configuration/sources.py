@@ -67,7 +67,9 @@ def fetch(uri: str, env: Env[str, str]) -> tuple[str, str]:
         return rest, "yaml:"
     if os.path.exists(uri):
         return read_file(uri), uri
-    raise SourceError(f"scheme {scheme!r} of --config {uri} is not known (valid: {', '.join(SCHEMES)}, or a plain path)")
+    raise SourceError(
+        f"scheme {scheme!r} of --config {uri} is not known (valid: {', '.join(SCHEMES)}, or a plain path)"
+    )
 
 
 def documents(

@@ -1,0 +1,101 @@
+"""What a component gets from the daemon: counters, logger, executor, folders, other extensions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from colonnade.daemon.health import Health
+from colonnade.daemon.logs import NAME
+from colonnade.daemon.telemetry import Metrics
+from colonnade.pipeline.component import Component, ComponentId, Status
+from colonnade.pipeline.instruments import BY_NAME
+
+T = TypeVar("T")
+EXECUTOR_THREADS = 8
+DATA_FOLDER = "data"
+
+
+@dataclass(slots=True)
+class Services:
+    """What belongs to the process and is handed from graph to graph."""
+
+    metrics: Metrics
+    health: Health
+    listener: Any
+    executor: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(EXECUTOR_THREADS, thread_name_prefix="colonnade")
+    )
+    extensions: dict[ComponentId, Component] = field(default_factory=dict[ComponentId, Component])
+    data: Path = Path(DATA_FOLDER)
+
+
+class ComponentHost:
+    """The host of one component, or of one component in one pipeline."""
+
+    def __init__(self, kind: str, id: ComponentId, services: Services, pipeline: str = "") -> None:
+        self.kind = kind
+        self.pipeline = pipeline
+        self._id = id
+        self._services = services
+        self._logger = logging.getLogger(f"{NAME}.{kind}.{id}")
+
+    @property
+    def id(self) -> ComponentId:
+        return self._id
+
+    @property
+    def logger(self) -> logging.Logger:
+        return self._logger
+
+    @property
+    def listener(self) -> Any:
+        return self._services.listener
+
+    @property
+    def health(self) -> Health:
+        """The board of component states."""
+        return self._services.health
+
+    def clock_ns(self) -> int:
+        return time.time_ns()
+
+    def count(self, name: str, n: float = 1, **labels: str) -> None:
+        self._services.metrics.count(name, n, self._own(name, labels))
+
+    def gauge(self, name: str, value: float | Callable[[], float], **labels: str) -> None:
+        self._services.metrics.gauge(name, value, self._own(name, labels), self)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        self._services.metrics.observe(name, value, self._own(name, labels))
+
+    def _own(self, name: str, labels: dict[str, str]) -> dict[str, str]:
+        if self.kind in BY_NAME[name].labels and self.kind not in labels:
+            labels[self.kind] = str(self._id)
+        return labels
+
+    def extension(self, id: ComponentId | str) -> Component:
+        wanted = ComponentId.parse(id) if isinstance(id, str) else id
+        return self._services.extensions[wanted]
+
+    def report(self, status: Status) -> None:
+        self._services.health.report(self.kind, self._id, self.pipeline, status)
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._services.executor, function, *args)
+
+    def folder(self, name: str) -> Path:
+        path = self._services.data / name / f"{self.kind}_{self._id}".replace("/", "_")
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def gone(self) -> None:
+        """The component left: its gauges and its state disappear."""
+        self._services.metrics.forget(self)
+        self._services.health.forget(self.kind, self._id, self.pipeline)
