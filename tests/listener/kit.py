@@ -80,7 +80,9 @@ class Serving:
                 if self.verdict is not None:
                     self.listener.set_verdict(entry, credential, **self.verdict(entry, credential))
 
-    def post(self, body: bytes, headers: dict[str, str] = PROTOBUF, path: str = "/v1/traces", method: str = "POST") -> Any:
+    def post(
+        self, body: bytes, headers: dict[str, str] = PROTOBUF, path: str = "/v1/traces", method: str = "POST"
+    ) -> Any:
         """(status, headers, body) of one request on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:

@@ -10,9 +10,9 @@ import zlib
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from colonnade import native
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from .kit import GRPC, JSON, MAX_BODY_BYTES, METHOD, PROTOBUF, TRACES, Serving, export_request, serving
 

@@ -101,7 +101,9 @@ impl Chunks {
                 None => return Ok(None),
                 Some(Err(_)) => return Err(BodyError::Reset),
                 Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
+                    if let Ok(data) = frame.into_data()
+                        && !data.is_empty()
+                    {
                         return Ok(Some(data));
                     }
                 }

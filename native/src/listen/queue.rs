@@ -49,7 +49,7 @@ pub struct Target {
 
 /// Where a request's answer goes. Dropped unanswered: the request is told that the daemon is unavailable.
 pub struct Reply {
-    sender: Option<oneshot::Sender<Rendered>>,
+    sender: Option<oneshot::Sender<Box<Rendered>>>,
     protocol: Protocol,
     signal: crate::batch::Signal,
     stats: Arc<Stats>,
@@ -57,7 +57,7 @@ pub struct Reply {
 
 impl Reply {
     pub fn new(
-        sender: oneshot::Sender<Rendered>,
+        sender: oneshot::Sender<Box<Rendered>>,
         protocol: Protocol,
         signal: crate::batch::Signal,
         stats: Arc<Stats>,
@@ -73,7 +73,7 @@ impl Reply {
     /// Whether it had not been answered before.
     pub fn send_rendered(&mut self, rendered: Rendered) -> bool {
         // A client that has gone away is no fault of whoever answers.
-        self.sender.take().map(|sender| sender.send(rendered)).is_some()
+        self.sender.take().map(|sender| sender.send(rendered.into())).is_some()
     }
 
     fn is_abandoned(&self) -> bool {

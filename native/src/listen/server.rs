@@ -415,7 +415,9 @@ async fn sniff<S: Stream>(mut stream: S, peer: String, open: &Open) {
     if !(protocols.h1 && protocols.h2) {
         return talk(stream, Bytes::new(), protocols.h2, peer, open).await;
     }
-    let limit = open.port.table().options.read_header_timeout;
+    let table = open.port.table();
+    let (head, idle) = (table.options.read_header_timeout, table.options.idle_timeout);
+    let limit = [head, idle].into_iter().filter(|l| !l.is_zero()).min();
     let mut start = [0u8; PREFACE.len()];
     let mut length = 0;
     let read = async {
@@ -430,8 +432,11 @@ async fn sniff<S: Stream>(mut stream: S, peer: String, open: &Open) {
     let mut phase = open.port.phase.subscribe();
     let known = tokio::select! {
         known = read => known,
-        () = tokio::time::sleep(limit), if !limit.is_zero() => {
-            open.queue.stats.header_timeouts.one();
+        () = tokio::time::sleep(limit.unwrap_or_default()), if limit.is_some() => {
+            match limit == Some(idle) {
+                true => open.queue.stats.idle_timeouts.one(),
+                false => open.queue.stats.header_timeouts.one(),
+            }
             false
         }
         _ = phase.wait_for(|p| *p >= Phase::Draining) => false,

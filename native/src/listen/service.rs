@@ -39,7 +39,7 @@ struct Head {
     deadline: Option<Instant>,
 }
 
-type Refusal = Rendered;
+type Refusal = Box<Rendered>;
 
 pub async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Response<ReplyBody> {
     let _active = context.activity.request();
@@ -52,7 +52,7 @@ pub async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Respon
     }
     let (entry, rendered) = match head(&context, &table, &parts, &body) {
         Ok(head) => (head.route.entry, serve(&context, &table, head, &parts, body).await),
-        Err((entry, refusal)) => (entry, refusal),
+        Err((entry, refusal)) => (entry, *refusal),
     };
     context.queue.stats.answered(entry, rendered.counted);
     let mut response = rendered.into_response();
@@ -82,11 +82,11 @@ fn head(context: &Context, table: &Table, parts: &Parts, body: &Incoming) -> Res
     let routes = table.at(parts.uri.path());
     let Some(any) = routes.first() else {
         stats.not_found.one();
-        return Err((0, unknown(table, parts)));
+        return Err((0, unknown(table, parts).into()));
     };
     let Some(route) = routes.iter().find(|r| r.method == parts.method) else {
         stats.method_not_allowed.one();
-        return Err((any.entry, wrong_method(routes)));
+        return Err((any.entry, wrong_method(routes).into()));
     };
     let head = match route.kind {
         Kind::OtlpHttp => otlp_head(context, table, route, parts),
@@ -97,7 +97,7 @@ fn head(context: &Context, table: &Table, parts: &Parts, body: &Incoming) -> Res
     let announced = body.size_hint().exact().unwrap_or(0);
     if route.kind != Kind::OtlpGrpc && announced > route.max_body_bytes as u64 {
         stats.refused_before_body.one();
-        return Err((route.entry, too_large(context, &head, announced as usize)));
+        return Err((route.entry, too_large(context, &head, announced as usize).into()));
     }
     Ok(head)
 }
@@ -106,7 +106,7 @@ fn plain_head(route: &Arc<Route>) -> Head {
     Head { route: route.clone(), protocol: Protocol::Plain, encoding: Encoding::Identity, deadline: None }
 }
 
-fn unknown(table: &Table, parts: &Parts) -> Refusal {
+fn unknown(table: &Table, parts: &Parts) -> Rendered {
     if !is_grpc(&parts.headers) {
         return Rendered::text(StatusCode::NOT_FOUND, "404 page not found\n");
     }
@@ -121,7 +121,7 @@ fn unknown(table: &Table, parts: &Parts) -> Refusal {
     render(&Answer::new(404, UNIMPLEMENTED, message), Protocol::Grpc, Signal::Events)
 }
 
-fn wrong_method(routes: &[Arc<Route>]) -> Refusal {
+fn wrong_method(routes: &[Arc<Route>]) -> Rendered {
     let allowed: Vec<&str> = routes.iter().map(|r| r.method.as_str()).collect();
     let text = format!("405 method not allowed, supported: [{}]", allowed.join(", "));
     let mut refusal = Rendered::text(StatusCode::METHOD_NOT_ALLOWED, text);
@@ -136,7 +136,7 @@ fn otlp_head(context: &Context, table: &Table, route: &Arc<Route>, parts: &Parts
     let Some(protocol) = otlp_media(&parts.headers) else {
         stats.unsupported_media_type.one();
         let text = "415 unsupported media type, supported: [application/json, application/x-protobuf]";
-        return Err(Rendered::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+        return Err(Rendered::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into());
     };
     let name = match parts.headers.get(header::CONTENT_ENCODING) {
         None => "",
@@ -147,7 +147,7 @@ fn otlp_head(context: &Context, table: &Table, route: &Arc<Route>, parts: &Parts
         None => {
             stats.bad_encoding.one();
             let message = format!("unsupported Content-Encoding: {name}");
-            Err(render(&Answer::new(400, INVALID_ARGUMENT, message), protocol, route.signal))
+            Err(render(&Answer::new(400, INVALID_ARGUMENT, message), protocol, route.signal).into())
         }
     }
 }
@@ -158,9 +158,10 @@ fn grpc_head(context: &Context, route: &Arc<Route>, parts: &Parts) -> Result<Hea
         stats.unsupported_media_type.one();
         let given = text(&parts.headers, &header::CONTENT_TYPE).unwrap_or("");
         let text = format!("invalid gRPC request content-type {given:?}");
-        return Err(Rendered::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+        return Err(Rendered::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into());
     }
-    let refuse = |code, message: String| Err(render(&Answer::new(400, code, message), Protocol::Grpc, route.signal));
+    let refuse =
+        |code, message: String| Err(render(&Answer::new(400, code, message), Protocol::Grpc, route.signal).into());
     let Ok(timeout) = grpc_timeout(&parts.headers) else {
         return refuse(INTERNAL, "malformed grpc-timeout".into());
     };
@@ -182,7 +183,7 @@ fn grpc_head(context: &Context, route: &Arc<Route>, parts: &Parts) -> Result<Hea
 async fn serve(context: &Context, table: &Table, mut head: Head, parts: &Parts, body: Incoming) -> Rendered {
     let granted = match authenticate(context, &head, &parts.headers).await {
         Ok(tenant) => tenant,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let tenant = granted.unwrap_or_else(|| tenant(&head.route, &parts.headers));
     let announced = body.size_hint().exact().unwrap_or(0) as usize;
@@ -211,7 +212,10 @@ async fn serve(context: &Context, table: &Table, mut head: Head, parts: &Parts, 
         body,
         reserved,
     });
-    answered.await.unwrap_or_else(|_| refuse(&head, &Answer::unavailable("the request was not handled; try again")))
+    answered
+        .await
+        .map(|rendered| *rendered)
+        .unwrap_or_else(|_| refuse(&head, &Answer::unavailable("the request was not handled; try again")))
 }
 
 fn refuse(head: &Head, answer: &Answer) -> Rendered {
@@ -244,7 +248,7 @@ async fn authenticate(context: &Context, head: &Head, headers: &HeaderMap) -> Re
     };
     let Some(verdict) = verdict else {
         stats.refused_before_body.one();
-        return Err(refuse(head, &Answer::unavailable("credentials can not be checked now")));
+        return Err(refuse(head, &Answer::unavailable("credentials can not be checked now")).into());
     };
     match verdict.refused {
         None => Ok(verdict.tenant),
@@ -253,7 +257,7 @@ async fn authenticate(context: &Context, head: &Head, headers: &HeaderMap) -> Re
             if answer.grpc_code == UNAUTHENTICATED {
                 stats.unauthenticated.one();
             }
-            Err(refuse(head, &answer))
+            Err(refuse(head, &answer).into())
         }
     }
 }
