@@ -54,7 +54,7 @@ class _Walk:
 
     def value(self, node: Node, wanted: Any, path: Path) -> Any:
         kinds = _kinds(wanted)
-        if Secret in kinds:
+        if Secret in kinds | _kinds(_item(wanted, Mapping)) | _kinds(_item(wanted, Sequence)):
             self.secret_paths.add(path)
         if isinstance(node, Scalar):
             return self._scalar(node, kinds, path)

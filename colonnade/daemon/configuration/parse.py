@@ -94,7 +94,7 @@ class _Parser:
                 self.findings.wrong("a key must be a plain text", key_place)
                 continue
             value = self.convert(value_node)
-            if key_node.value == "<<" and key_node.style is None:
+            if key_node.value == "<<" and not key_node.style:
                 merged += self._sources_of_merge(value)
                 continue
             self._put(mapping, str(key_node.value), key_place, value)
