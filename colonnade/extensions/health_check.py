@@ -19,12 +19,13 @@ The first form answers on `path`: 200 when the pipelines are ready and no export
           include_recoverable_errors: true
           recovery_duration: 5m
 
-`?pipeline=traces` asks for one pipeline, `?verbose` for the components. Starting 503, ok 200, recoverable error 200 (500
-after `recovery_duration` where included), permanent error 200 (500 where included), fatal 500, stopping and stopped 503.
+`?pipeline=traces` asks for one pipeline, `?verbose` for the components. Starting 503, ok 200, recoverable error 200
+(500 after `recovery_duration` where included), permanent error 200 (500 where included), fatal 500, stopping and
+stopped 503.
 
-Differences from the Collector's component: exporters that fail count. `path` of the first form answers 503 once an exporter
-has been failing for `recovery_duration`; in the second, `include_recoverable_errors` is on by default. `grpc` is refused:
-use `http`.
+Differences from the Collector's component: exporters that fail count. `path` of the first form answers 503 once an
+exporter has been failing for `recovery_duration`; in the second, `include_recoverable_errors` is on by default. `grpc`
+is refused: use `http`.
 """
 
 from __future__ import annotations
