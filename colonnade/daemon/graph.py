@@ -1,12 +1,12 @@
 """The graph: components wired as the configuration says, started in order, swapped on reload.
 
 Ports, logs and embedded engines belong to the daemon and are handed from graph to graph. A reload builds the new graph
-beside the old one: what did not change is kept running, what is new is started, then the doors lead to the new pipelines
-at once, and what is no longer wanted drains. Until the doors have turned, any failure undoes what was started, and the old
-graph runs on.
+beside the old one: what did not change is kept running, what is new is started, then the doors lead to the new
+pipelines at once, and what is no longer wanted drains. Until the doors have turned, any failure undoes what was
+started, and the old graph runs on.
 
-Order of start: extensions, exporters, processors, senders, receivers, doors. Order of stop: doors (requests in flight are
-answered), receivers, senders (logs are drained), processors, exporters, extensions.
+Order of start: extensions, exporters, processors, senders, receivers, doors. Order of stop: doors (requests in flight
+are answered), receivers, senders (logs are drained), processors, exporters, extensions.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ class _Swap:
         member = graph.members.get(("receiver", id, "")) or graph.members["connector", id, ""]
         component = member.component
         if isinstance(component, Connector):
-            emit = getattr(component, "emit", None) or {}
+            emit: dict[Signal, Any] = getattr(component, "emit", None) or {}
             component.emit = {**emit, signal: fanout.consume}
             return
         assert isinstance(component, Receiver)

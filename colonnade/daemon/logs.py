@@ -1,6 +1,7 @@
 """The daemon's own log: one line per event, for people or as JSON, repeated lines sampled.
 
-Of lines with one text (before its values are put in) the first `initial` per tick are written, then every `thereafter`-th.
+Of lines with one text (before its values are put in) the first `initial` per tick are written, then every
+`thereafter`-th.
 """
 
 from __future__ import annotations

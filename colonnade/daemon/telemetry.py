@@ -291,7 +291,7 @@ class MetricsPages:
             await runner.cleanup()
             raise ColonnadeError(
                 "address_in_use",
-                f"service::telemetry::metrics: can not listen on {reader.host}:{reader.port}: {error.strerror or error}",
+                f"service::telemetry::metrics: can not listen on {reader.host}:{reader.port}: {error.strerror}",
             ) from None
         return runner
 

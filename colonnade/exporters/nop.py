@@ -3,8 +3,8 @@
     exporters:
       nop:
 
-It keeps the Collector's component's promise: it always succeeds. It takes no keys but those of every exporter's queue, so
-that a file can bound the log before it. Differences from the Collector's component: none known.
+It always succeeds. It takes no keys but those of every exporter's queue, so that a file can bound the log before it.
+Differences from the Collector's component: none known.
 """
 
 from __future__ import annotations

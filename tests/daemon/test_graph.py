@@ -1,4 +1,4 @@
-"""The graph: order of start and stop, what a failure undoes, what a reload keeps, and that no row is lost on the way."""
+"""The graph: order of start and stop, what a failure undoes, what a reload keeps, that no row is lost on the way."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def test_reloads_under_load_lose_and_double_nothing(engine: Engine) -> Non
 
     task = asyncio.create_task(load_it())
     for turn in range(12):
-        await engine.apply(configuration(store=f"{{to: store{turn}}}", process=f"{{keep: 1, fail: ''}}"))
+        await engine.apply(configuration(store=f"{{to: store{turn}}}", process="{keep: 1, fail: ''}"))
         await until(lambda turn=turn: f"store{turn}" in kit.stored)
     done.set()
     await task

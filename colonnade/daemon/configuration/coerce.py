@@ -1,8 +1,8 @@
 """A section of the tree to an instance of its pydantic model, with errors that say where.
 
 The tree is walked beside the model first, because only the model knows whether `0123` is wanted as a number or as a
-text, and whether a value is a secret. Then pydantic validates, and its errors are told with the place in the file, what was
-given, and what is allowed or the nearest valid key.
+text, and whether a value is a secret. Then pydantic validates, and its errors are told with the place in the file,
+what was given, and what is allowed or the nearest valid key.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ class _Walk:
     def _scalar(self, node: Scalar, kinds: set[Any], path: Path) -> Any:
         text_wanted = bool(kinds & {str, Secret}) or any(_is_text_literal(kind) for kind in kinds)
         value = node.value
-        if text_wanted and not (type(value) in kinds and value is not None):
-            if isinstance(value, bool | int | float) or (value is None and node.origin):
-                self._remember(kinds, node.text)
-                return node.text
+        as_text = isinstance(value, bool | int | float) or (value is None and bool(node.origin))
+        if text_wanted and as_text and (value is None or type(value) not in kinds):
+            self._remember(kinds, node.text)
+            return node.text
         self._remember(kinds, value)
         if bool in kinds and not isinstance(value, bool) and value is not None and not text_wanted and len(kinds) == 1:
             self._wrong(node, path, "must be true or false")
@@ -104,7 +104,7 @@ def coerce(node: Node | None, model: type[M], path: Path, place: Place, findings
         place: of the section's key, for what has no place of its own.
     """
     walk = _Walk(path, findings)
-    value = {} if node is None else walk.value(node, model, ())
+    value: Any = {} if node is None else walk.value(node, model, ())
     try:
         section = model.model_validate({} if value is None else value)
     except ValidationError as error:

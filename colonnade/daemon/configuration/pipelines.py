@@ -155,7 +155,7 @@ def check_connectors(pipelines: dict[str, PipelineConfig], references: Reference
             continue
         if any((other, id) in ids.places for other in ("receiver", "exporter")):
             findings.wrong(
-                f"connectors::{id}: ambiguous ID: Found both {str(id)!r} receiver or exporter and {str(id)!r} connector. "
+                f"connectors::{id}: ambiguous ID: Found both {str(id)!r} receiver or exporter and connector. "
                 f"Change one of the components' IDs to eliminate ambiguity (e.g. rename connector {str(id)!r} to "
                 f"'{id}/connector')",
                 entry.place,

@@ -61,14 +61,14 @@ def _add(document: dict[str, Any], configuration: Configuration) -> None:
         if pipeline.added:
             section = document["service"]["pipelines"][id]
             section["processors"] = [str(processor) for processor in pipeline.processors]
-    named = document["service"].get("extensions") or []
+    named: list[str] = document["service"].get("extensions") or []
     if len(named) < len(configuration.extensions):
         document["service"]["extensions"] = [str(id) for id in configuration.extensions]
 
 
 def _black_out(document: dict[str, Any], configuration: Configuration) -> None:
     for (kind, id), component in configuration.components.items():
-        section = document.get(next(name for name, known in SECTIONS.items() if known == kind)) or {}
+        section: dict[str, Any] = document.get(next(name for name, known in SECTIONS.items() if known == kind)) or {}
         for key in section:
             # An older spelling of the type names the same component.
             same_name = key.partition("/")[2].strip() == id.name

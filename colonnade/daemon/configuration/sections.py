@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from typing import Any
+from typing import Any, cast
 
 from colonnade.daemon.configuration.coerce import coerce, hint
 from colonnade.daemon.configuration.model import SECTIONS, ComponentConfig, Components
@@ -119,7 +119,7 @@ def canonical(text: str, kinds: tuple[Kind, ...], ids: Ids, registry: Registry) 
     return None
 
 
-def _aliases(registry: Registry) -> dict[tuple[Kind, str], str]:
+def _aliases(registry: Registry) -> dict[tuple[str, str], str]:
     """Older spellings; none when an installed component is broken, which is told where it is used."""
     try:
         return dict(registry.aliases())
@@ -131,7 +131,9 @@ def check_together(components: Components, findings: Findings) -> None:
     """What is wrong between sections of one type: asked from the component's module, where it has `check`."""
     for factory, configs in by_factory(components):
         check: Any = getattr(sys.modules.get(factory.module), "check", None)
-        for message in check(configs) if callable(check) else ():
+        if not callable(check):
+            continue
+        for message in cast(list[str], check(configs)):
             place = next((c.place for c in components.values() if c.factory is factory), None)
             findings.wrong(f"{factory.kind}s: {message}", place)
 
