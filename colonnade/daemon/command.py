@@ -73,10 +73,12 @@ def run(uris: tuple[str, ...], sets: tuple[str, ...]) -> int:
 @cli.command()
 @_config_options
 def validate(uris: tuple[str, ...], sets: tuple[str, ...]) -> int:
-    """Check a configuration, and say what would be added to it. Starts nothing."""
+    """Check a configuration, build its graph, and say what would be added to it. Starts nothing."""
     from colonnade.daemon.configuration import load
+    from colonnade.daemon.graph import check
 
     configuration = load(uris, sets)
+    check(configuration)
     for warning in configuration.warnings:
         click.echo(f"Warning: {warning}", err=True)
     for sentence in configuration.added:

@@ -77,6 +77,19 @@ class Graph:
     openings: list[Opening] = field(default_factory=list["Opening"])
 
 
+def check(configuration: Configuration) -> None:
+    """Creates every component that is used, and throws it away; as `create`, without anything of a running daemon.
+
+    Raises:
+        StartFailed: a factory failed.
+    """
+    from colonnade.daemon.health import Health
+    from colonnade.daemon.telemetry import Metrics
+
+    nowhere = Services(Metrics("none"), Health(lambda _: None), None)
+    create(configuration, nowhere)
+
+
 def create(configuration: Configuration, services: Services, old: Graph | None = None) -> dict[Key, Member]:
     """Every component that is used; those that did not change are taken from the old graph. No I/O.
 

@@ -23,12 +23,13 @@ from colonnade.daemon.logs import NAME, set_up
 from colonnade.daemon.telemetry import Metrics, MetricsPages, Process, resource_attributes
 
 READY = "Everything is ready. Begin running and processing data."
+# What the listener counts, and the instrument it becomes.
 _STATS = {
-    "connections": ("listener_connections", ()),
-    "bytes": ("listener_received_bytes", ()),
-    "queue_bytes": ("listener_queue_bytes", ()),
-    "expired": ("listener_expired_requests", ()),
-    "resets": ("listener_resets", ()),
+    "connections_open": "listener_connections",
+    "bytes_in": "listener_received_bytes",
+    "queue_bytes": "listener_queue_bytes",
+    "expired": "listener_expired_requests",
+    "resets": "listener_resets",
 }
 
 
@@ -180,13 +181,13 @@ class Daemon:
 
     def _refresh_listener(self) -> None:
         stats: dict[str, Any] = self.services.listener.stats()
-        for key, (name, _) in _STATS.items():
-            if isinstance(value := stats.get(key), int | float):
-                self.services.metrics.set(name, value, {})
-        requests = stats.get("requests")
-        if isinstance(requests, dict):
-            for answer, number in requests.items():  # pyright: ignore[reportUnknownVariableType]
-                self.services.metrics.set("listener_requests", float(number), {"answer": str(answer)})  # pyright: ignore
+        for key, name in _STATS.items():
+            self.services.metrics.set(name, stats.get(key, 0), {})
+        answers: dict[str, float] = {}
+        for (_, answer), number in stats.get("requests", {}).items():
+            answers[answer] = answers.get(answer, 0) + number
+        for answer, number in answers.items():
+            self.services.metrics.set("listener_requests", number, {"answer": answer})
 
     def _refresh_status(self) -> None:
         metrics = self.services.metrics

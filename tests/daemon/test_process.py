@@ -72,6 +72,8 @@ def test_start_says_where_it_listens_and_sigterm_ends_with_0(nop: Daemon) -> Non
     health = nop.config["extensions"]["health_check"]["endpoint"]
     assert nop.request("GET", "/", endpoint=health).status == 200
     assert nop.metric("process_uptime") > 0
+    assert nop.request("GET", "/nothing/here").status == 404
+    assert nop.metric("listener_requests", answer="http 404") == 1
     assert nop.drain() == 0
 
 
@@ -132,10 +134,10 @@ def test_json_form_of_the_log_is_json(start_daemon: Callable[..., Daemon]) -> No
 def test_run_loads_nothing_that_is_not_used(tmp_path: Path) -> None:
     config = yaml.safe_dump(otlp_config({"nop": None}))
     (tmp_path / "p.yaml").write_text(config)
+    unused = ("chdb", "clickhouse_connect", "pyarrow", "aiohttp", "rich", "colonnade.exporters.clickhouse")
     code = (
         "import sys; from colonnade.daemon.configuration import load; load(['p.yaml']); "
-        "print([m for m in ('chdb', 'clickhouse_connect', 'pyarrow', 'aiohttp', 'rich', 'colonnade.exporters.clickhouse')"
-        " if m in sys.modules])"
+        f"print([m for m in {unused} if m in sys.modules])"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert ended.stdout.strip() == "[]", ended

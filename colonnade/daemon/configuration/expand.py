@@ -2,8 +2,8 @@
 
 Clause: otelcol 1.2, Expansion. A value that is one expansion as a whole is read as YAML and keeps its text for fields
 that are texts; inside a longer text, the text is put in. Differences from the Collector, on purpose: what a variable or
-a file with a single value holds is never expanded again and its `$` stay as they are (secrets hold dollar signs); a file
-that holds a mapping or a list is configuration, and is expanded.
+a file with a single value holds is never expanded again and its `$` stay as they are (secrets hold dollar signs); a
+file that holds a mapping or a list is configuration, and is expanded.
 """
 
 from __future__ import annotations
