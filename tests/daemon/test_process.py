@@ -112,13 +112,25 @@ def test_reload_changes_exporters_and_keeps_ports(nop: Daemon) -> None:
 
 
 def test_print_config_blacks_secrets_out(tmp_path: Path) -> None:
-    config = otlp_config({"clickhouse": {"endpoint": "http://127.0.0.1:8123", "password": "hunter2hunter2"}})
+    endpoint = "http://me:hunter2@127.0.0.1:8123?password=hunter2"
+    config = otlp_config({"clickhouse": {"endpoint": endpoint, "password": "hunter2hunter2"}})
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(config))
     redacted = colonnade("print-config", "--config", "p.yaml", "--no-validate", folder=tmp_path)
     assert "hunter2" not in redacted.stdout
     assert "[REDACTED]" in redacted.stdout
     full = colonnade("print-config", "--config", "p.yaml", "--mode", "unredacted", "--no-validate", folder=tmp_path)
     assert yaml.safe_load(full.stdout) == config
+
+
+def test_checked_print_config_blacks_out_what_the_models_say_is_secret(tmp_path: Path) -> None:
+    config = otlp_config({"nop": None})
+    config["exporters"]["clickhouse"] = {"endpoint": "http://127.0.0.1:8123", "password": "hunter2"}
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(config))
+    printed = colonnade(
+        "print-config", "--config", "p.yaml", "--set", "exporters.clickhouse.username=u", folder=tmp_path
+    )
+    shown = yaml.safe_load(printed.stdout)["exporters"]["clickhouse"]
+    assert shown == {"endpoint": "http://127.0.0.1:8123", "password": "[REDACTED]", "username": "u"}
 
 
 def test_json_form_of_the_log_is_json(start_daemon: Callable[..., Daemon]) -> None:

@@ -17,9 +17,9 @@ from colonnade.daemon.configuration.coerce import secret_paths
 from colonnade.daemon.configuration.expand import expand
 from colonnade.daemon.configuration.model import SECTIONS, Configuration
 from colonnade.daemon.configuration.sources import documents
-from colonnade.daemon.configuration.tree import Findings, Mapping, plain
-from colonnade.pipeline.component import SIGNALS, Factory
-from colonnade.pipeline.registry import registry
+from colonnade.daemon.configuration.tree import Findings, Mapping, plain, redact
+from colonnade.pipeline.component import SIGNALS, Kind
+from colonnade.pipeline.registry import BadRegistration, registry
 from colonnade.pipeline.settings import REDACTED
 
 
@@ -37,8 +37,10 @@ def render(uris: Sequence[str], sets: Sequence[str], *, redacted: bool, form: st
         if redacted:
             document = _black_out_guess(document)
     if form == "json":
-        return json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
-    return "".join(notes) + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        text = json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
+    else:
+        text = "".join(notes) + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=10_000)
+    return redact(text, set()) if redacted else text
 
 
 def _unchecked(uris: Sequence[str], sets: Sequence[str]) -> Any:
@@ -110,15 +112,19 @@ def describe_components(form: str) -> str:
         }
     }
     for section, kind in SECTIONS.items():
-        factories = [registry().get(kind, type)[0] for type in registry().types(kind)]
-        listed[section] = [_describe(factory) for factory in factories]
+        listed[section] = [_describe(kind, type) for type in registry().types(kind)]
     listed["providers"] = [{"scheme": scheme} for scheme in ("env", "file", "yaml")]
     if form == "json":
         return json.dumps(listed, indent=2) + "\n"
     return yaml.safe_dump(listed, sort_keys=False)
 
 
-def _describe(factory: Factory) -> dict[str, Any]:
+def _describe(kind: Kind, type: str) -> dict[str, Any]:
+    try:
+        factory, _ = registry().get(kind, type)
+    except BadRegistration as error:
+        # One broken package must not hide the others.
+        return {"name": type, "error": str(error)}
     stability: Any = {signal: factory.stability for signal in SIGNALS if signal in factory.signals}
     if factory.kind == "connector":
         stability = {f"{a}-to-{b}": factory.stability for a, b in sorted(factory.connects)}

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from colonnade.daemon.configuration.model import SECTIONS
 from colonnade.daemon.configuration.service import Service
 from colonnade.pipeline.component import Factory, Kind
-from colonnade.pipeline.registry import Registry, registry
+from colonnade.pipeline.registry import BadRegistration, Registry, registry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -35,7 +35,11 @@ def _section(kind: Kind, installed: Registry, definitions: dict[str, Any]) -> di
     """Ids `type` and `type/name`, older spellings included."""
     patterns: dict[str, Any] = {}
     for type in installed.types(kind):
-        factory = installed.get(kind, type)[0]
+        try:
+            factory, _ = installed.get(kind, type)
+        except BadRegistration:
+            # `colonnade components` names it; the schema of the others is still of use.
+            continue
         reference = _reference(f"{kind}.{type}", factory.config, definitions)
         for spelling in (type, *factory.aliases):
             patterns[f"^{spelling}(/.+)?$"] = {

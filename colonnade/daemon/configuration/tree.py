@@ -144,9 +144,10 @@ class Findings:
 
 
 def redact(text: str, secrets: set[str]) -> str:
-    """The text without known secrets and without the user part of URLs."""
+    """The text without known secrets, and without the user part and telling parameters of URLs."""
     for secret in sorted(secrets, key=len, reverse=True):
         # Shorter ones would black out letters of the message itself, and say nothing alone.
         if len(secret) > 3:
             text = text.replace(secret, "[REDACTED]")
-    return re.sub(r"(\w+://)[^\s/@'\"]+@", r"\1[REDACTED]@", text)
+    text = re.sub(r"(\w+://)[^\s/@'\"]+@", r"\1[REDACTED]@", text)
+    return re.sub(r"([?&](?:password|token|secret|api_key)=)[^&\s'\"]+", r"\1[REDACTED]", text)
