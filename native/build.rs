@@ -1,13 +1,41 @@
-//! Generates `columns.rs` from the one table of columns, `colonnade/unified_schema/unified_schema.csv`.
+//! Generates `columns.rs` from the one table of columns, `colonnade/unified_schema/unified_schema.csv`, and `keys.rs` from
+//! the attributes that feed them, `otel_attributes.csv` beside it.
 
-use std::{env, fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::Path};
 
 fn main() {
     let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("../colonnade/unified_schema/unified_schema.csv");
     println!("cargo::rerun-if-changed={}", table.display());
     println!("cargo::rerun-if-changed=build.rs");
     let out = Path::new(&env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join("columns.rs");
-    fs::write(out, columns(&table)).expect("OUT_DIR is writable");
+    fs::write(&out, columns(&table)).expect("OUT_DIR is writable");
+    let attributes = table.with_file_name("otel_attributes.csv");
+    println!("cargo::rerun-if-changed={}", attributes.display());
+    fs::write(out.with_file_name("keys.rs"), keys(&attributes)).expect("OUT_DIR is writable");
+}
+
+/// The function `rules`: what an attribute's key feeds. Names stand old to current, so the line is the rank.
+fn keys(table: &Path) -> String {
+    let mut reader = csv::Reader::from_path(table).expect("otel_attributes.csv is readable");
+    let mut rules: BTreeMap<String, String> = BTreeMap::new();
+    for (rank, record) in reader.records().enumerate() {
+        let row = record.expect("otel_attributes.csv is well formed");
+        let (canonical, resource) = (&row[2] == "canonical", &row[3] == "resource");
+        if &row[5] != "special" {
+            write!(
+                rules.entry(row[0].to_owned()).or_default(),
+                "Rule {{ col: Col::{}, rank: {rank}, canonical: {canonical}, resource: {resource}, transform: Transform::{} }}, ",
+                camel(&row[1]),
+                camel(&row[5])
+            )
+            .expect("writing to a String");
+        }
+    }
+    let mut out = String::from("pub fn rules(key: &[u8]) -> &'static [Rule] {\n    match key {\n");
+    for (key, list) in rules {
+        writeln!(out, "        b\"{key}\" => &[{list}],").expect("writing to a String");
+    }
+    out + "        _ => &[],\n    }\n}\n"
 }
 
 /// The enum `Col` and its table `COLUMNS`, one entry per row of the CSV, in its order.

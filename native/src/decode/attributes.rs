@@ -1,0 +1,264 @@
+//! Attributes to their homes: columns, and what is left to the maps.
+
+use std::borrow::Cow;
+
+use hashbrown::HashMap;
+
+use super::{
+    any_value::{Any, key_value},
+    columns::{Columns, Entries},
+    keys::{Rule, Transform, rules},
+    semantics::GRPC_CODES,
+    wire::{Arena, Fields, Value},
+};
+use crate::schema::{COLUMN_COUNT, Col, Kind};
+
+/// Up to this many keys are compared one by one to find repeated ones; more are hashed.
+const COMPARED_KEYS: usize = 32;
+
+/// Longer text of a resource goes to no column that holds it once per row.
+pub const MAX_REPEATED_TEXT_BYTES: usize = 256;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Attribute<'a> {
+    pub key: &'a [u8],
+    pub value: Any<'a>,
+    /// Its column is its only home.
+    pub home: bool,
+}
+
+/// A list of attributes, each key once: the last value wins and stands where the key came first.
+pub fn collect<'a>(pairs: impl Iterator<Item = &'a [u8]>, arena: &'a Arena) -> Vec<Attribute<'a>> {
+    let mut list: Vec<Attribute<'a>> = Vec::new();
+    let mut index: HashMap<&'a [u8], usize, foldhash::fast::RandomState> = HashMap::default();
+    for pair in pairs {
+        let (key, value) = key_value(pair, arena);
+        if list.len() == COMPARED_KEYS && index.is_empty() {
+            index.extend(list.iter().enumerate().map(|(at, attribute)| (attribute.key, at)));
+        }
+        let known = match index.is_empty() {
+            true => list.iter().position(|attribute| attribute.key == key),
+            false => index.get(key).copied(),
+        };
+        match known {
+            Some(at) => list[at].value = value,
+            None => {
+                if !index.is_empty() {
+                    index.insert(key, list.len());
+                }
+                list.push(Attribute { key, value, home: false });
+            }
+        }
+    }
+    list
+}
+
+/// The `KeyValue`s that stand under this number.
+pub fn pairs(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
+    Fields::of(message).filter_map(move |(found, value)| match value {
+        Value::Bytes(bytes) if found == number => Some(bytes),
+        _ => None,
+    })
+}
+
+/// A value in its column's type.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell<'a> {
+    Text(Cow<'a, [u8]>),
+    Int(i64),
+    Double(f64),
+    Bool(bool),
+    /// An entry of the column's dictionary.
+    Term(i32),
+}
+
+impl Cell<'_> {
+    pub fn set(&self, col: Col, columns: &mut Columns) {
+        match self {
+            Cell::Text(text) => columns.text(col, text),
+            Cell::Int(value) => columns.int(col, *value),
+            Cell::Double(value) => columns.double(col, *value),
+            Cell::Bool(value) => columns.bool(col, *value),
+            Cell::Term(key) => columns.key(col, *key),
+        }
+    }
+}
+
+/// What attributes say about one column.
+#[derive(Debug)]
+pub struct Fed<'a> {
+    pub col: Col,
+    /// How many attributes name the column, also those whose value does not fit.
+    pub feeders: u32,
+    rank: u8,
+    pub cell: Option<Cell<'a>>,
+    /// The attribute that can be restored from the column.
+    pub exact: Option<usize>,
+}
+
+/// The columns that a list of attributes feeds.
+pub struct Feeds<'a> {
+    pub list: Vec<Fed<'a>>,
+    /// Column to 1 + place in `list`.
+    places: [u16; COLUMN_COUNT],
+}
+
+impl<'a> Feeds<'a> {
+    /// `resource`: whose attributes these are; `kind`: the span's kind, 0 for what is no span.
+    pub fn of(attributes: &[Attribute<'a>], resource: bool, kind: i64, arena: &'a Arena) -> Feeds<'a> {
+        let mut feeds = Feeds { list: Vec::new(), places: [0; COLUMN_COUNT] };
+        for (at, attribute) in attributes.iter().enumerate() {
+            for rule in rules(attribute.key) {
+                feeds.add(rule, at, attribute, resource, kind, arena);
+            }
+        }
+        feeds
+    }
+
+    fn add(&mut self, rule: &Rule, at: usize, attribute: &Attribute<'a>, resource: bool, kind: i64, arena: &'a Arena) {
+        let place = &mut self.places[rule.col as usize];
+        if *place == 0 {
+            self.list.push(Fed { col: rule.col, feeders: 0, rank: 0, cell: None, exact: None });
+            *place = self.list.len() as u16;
+        }
+        let fed = &mut self.list[*place as usize - 1];
+        fed.feeders += 1;
+        let Some(cell) = convert(rule, attribute.value, kind, arena) else { return };
+        if fed.cell.is_some() && rule.rank < fed.rank {
+            return;
+        }
+        let repeated = resource && !matches!(rule.col.kind(), Kind::LcString);
+        if let Cell::Text(text) = &cell
+            && repeated
+            && text.len() > MAX_REPEATED_TEXT_BYTES
+        {
+            return;
+        }
+        let exact = rule.canonical && rule.resource == resource && same(attribute.value, &cell);
+        (fed.rank, fed.exact, fed.cell) = (rule.rank, exact.then_some(at), Some(cell));
+    }
+
+    pub fn get(&self, col: Col) -> Option<&Fed<'a>> {
+        match self.places[col as usize] {
+            0 => None,
+            place => Some(&self.list[place as usize - 1]),
+        }
+    }
+}
+
+/// Whether the column's value is the attribute's very value.
+fn same(value: Any, cell: &Cell) -> bool {
+    match (value, cell) {
+        (Any::Text(text), Cell::Text(cell)) => !text.is_empty() && *text == **cell,
+        (Any::Int(value), Cell::Int(cell)) => value == *cell,
+        (Any::Double(value), Cell::Double(cell)) => value.to_bits() == cell.to_bits(),
+        (Any::Bool(value), Cell::Bool(cell)) => value == *cell,
+        _ => false,
+    }
+}
+
+fn convert<'a>(rule: &Rule, value: Any<'a>, kind: i64, arena: &'a Arena) -> Option<Cell<'a>> {
+    match rule.col.kind() {
+        Kind::Int64 | Kind::Int32 | Kind::UInt32 | Kind::UInt16 | Kind::UInt8 => whole(rule, value).map(Cell::Int),
+        Kind::Float64 => match value {
+            Any::Double(value) => Some(Cell::Double(value)),
+            Any::Int(value) if value.unsigned_abs() <= 1 << 53 => Some(Cell::Double(value as f64)),
+            Any::Text(text) => str_of(text).parse().ok().filter(|value: &f64| value.is_finite()).map(Cell::Double),
+            _ => None,
+        },
+        Kind::Bool => match value {
+            Any::Bool(value) => Some(Cell::Bool(value)),
+            _ => None,
+        },
+        _ => text_of(rule.transform, value, kind, arena).filter(|text| !text.is_empty()).map(Cell::Text),
+    }
+}
+
+pub fn str_of(text: &[u8]) -> &str {
+    std::str::from_utf8(text).unwrap_or_default()
+}
+
+fn whole(rule: &Rule, value: Any) -> Option<i64> {
+    let number = match value {
+        Any::Int(value) => value,
+        Any::Text(text) => match str_of(text).parse() {
+            Ok(value) => value,
+            Err(_) if rule.transform == Transform::StatusCode => {
+                GRPC_CODES.iter().position(|name| name.as_bytes().eq_ignore_ascii_case(text))? as i64
+            }
+            Err(_) => return None,
+        },
+        _ => return None,
+    };
+    let range = match rule.col.kind() {
+        Kind::Int32 => i64::from(i32::MIN)..=i64::from(i32::MAX),
+        Kind::UInt32 => 0..=i64::from(u32::MAX),
+        Kind::UInt16 => 0..=i64::from(u16::MAX),
+        Kind::UInt8 => 0..=i64::from(u8::MAX),
+        _ => i64::MIN..=i64::MAX,
+    };
+    range.contains(&number).then_some(number)
+}
+
+fn text_of<'a>(transform: Transform, value: Any<'a>, kind: i64, arena: &'a Arena) -> Option<Cow<'a, [u8]>> {
+    if transform == Transform::Mobile {
+        let Any::Bool(mobile) = value else { return None };
+        return Some(Cow::Borrowed(if mobile { b"mobile" } else { b"desktop" }));
+    }
+    if let (Transform::RpcStatus, Any::Int(code)) = (transform, value) {
+        let name = usize::try_from(code).ok().and_then(|code| GRPC_CODES.get(code));
+        return Some(name.map_or_else(|| Cow::Owned(code.to_string().into()), |name| Cow::Borrowed(name.as_bytes())));
+    }
+    let text = match value {
+        Any::Text(text) => Cow::Borrowed(text),
+        Any::Int(value) => Cow::Owned(value.to_string().into_bytes()),
+        Any::Array(list) if transform == Transform::First => {
+            let Any::Text(text) = Any::of(pairs(list, 1).next()?, arena) else { return None };
+            Cow::Borrowed(text)
+        }
+        _ => return None,
+    };
+    transformed(transform, text, kind)
+}
+
+fn transformed(transform: Transform, text: Cow<'_, [u8]>, kind: i64) -> Option<Cow<'_, [u8]>> {
+    let part = |text: Cow<'_, [u8]>, from: usize, to: usize| Cow::Owned(text[from..to].to_vec());
+    Some(match transform {
+        Transform::Lower if text.iter().any(u8::is_ascii_uppercase) => Cow::Owned(text.to_ascii_lowercase()),
+        Transform::Upper | Transform::RpcStatus if text.iter().any(u8::is_ascii_lowercase) => {
+            Cow::Owned(text.to_ascii_uppercase())
+        }
+        Transform::Peer if kind != 3 => return None,
+        Transform::Server if kind != 2 => return None,
+        Transform::Peer | Transform::Server => Cow::Owned(text.to_ascii_lowercase()),
+        Transform::Path | Transform::Query => match (memchr::memchr(b'?', &text), transform) {
+            (Some(mark), Transform::Path) => part(text, 0, mark),
+            (Some(mark), _) => Cow::Owned(text[mark + 1..].to_vec()),
+            (None, Transform::Path) => text,
+            (None, _) => return None,
+        },
+        Transform::Service | Transform::Method => match (memchr::memrchr(b'/', &text), transform) {
+            (Some(slash), Transform::Service) => part(text, 0, slash),
+            (Some(slash), _) => Cow::Owned(text[slash + 1..].to_vec()),
+            (None, Transform::Method) => text,
+            (None, _) => return None,
+        },
+        Transform::Protocol => Cow::Borrowed(match &*text {
+            b"1.0" => b"HTTP/1.0",
+            b"1.1" => b"HTTP/1.1",
+            b"2" | b"2.0" => b"HTTP/2",
+            b"3" | b"3.0" => b"HTTP/3",
+            _ => return None,
+        }),
+        _ => text,
+    })
+}
+
+/// The attributes that have no other home, into a map.
+pub fn residue(attributes: &[Attribute], entries: &mut Entries, whole: bool, arena: &Arena) {
+    for attribute in attributes.iter().filter(|attribute| whole || !attribute.home) {
+        entries.key(attribute.key, true, attribute.value.kind());
+        attribute.value.write_text(&mut entries.texts.data);
+        entries.texts.close();
+    }
+}

@@ -1,0 +1,383 @@
+//! Column buffers, padded on write: a column that no row uses costs nothing per row.
+
+use std::{hash::BuildHasher, sync::Arc};
+
+use arrow_array::{
+    ArrayRef, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array, MapArray,
+    StringArray, StructArray, TimestampNanosecondArray, UInt8Array, UInt16Array, UInt32Array,
+};
+use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_schema::{ArrowError, DataType, Field, FieldRef};
+use hashbrown::HashTable;
+
+use crate::{
+    batch::record_batch,
+    schema::{COLUMN_COUNT, Col, Kind, ValueKind, any_fields},
+};
+
+#[derive(Default)]
+pub struct Texts {
+    ends: Vec<i32>,
+    pub data: Vec<u8>,
+}
+
+impl Texts {
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Ends the text that was written to `data`.
+    pub fn close(&mut self) {
+        self.ends.push(self.data.len() as i32);
+    }
+
+    pub fn push(&mut self, text: &[u8]) {
+        self.data.extend_from_slice(text);
+        self.close();
+    }
+
+    fn get(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        &self.data[start..self.ends[index] as usize]
+    }
+
+    fn pad(&mut self, rows: usize) {
+        let end = self.data.len() as i32;
+        self.ends.resize(rows.max(self.ends.len()), end);
+    }
+
+    fn finish(self) -> Result<StringArray, ArrowError> {
+        let offsets: Vec<i32> = std::iter::once(0).chain(self.ends).collect();
+        StringArray::try_new(OffsetBuffer::new(offsets.into()), self.data.into(), None)
+    }
+}
+
+/// Dictionary text; entry 0 is the empty text.
+pub struct Terms {
+    keys: Vec<i32>,
+    values: Texts,
+    table: HashTable<i32>,
+    hasher: foldhash::fast::RandomState,
+}
+
+impl Default for Terms {
+    fn default() -> Terms {
+        let mut values = Texts::default();
+        values.push(b"");
+        Terms { keys: Vec::new(), values, table: HashTable::new(), hasher: Default::default() }
+    }
+}
+
+impl Terms {
+    pub fn term(&mut self, text: &[u8]) -> i32 {
+        if text.is_empty() {
+            return 0;
+        }
+        let (values, hasher) = (&mut self.values, &self.hasher);
+        let hash = hasher.hash_one(text);
+        if let Some(key) = self.table.find(hash, |key| values.get(*key as usize) == text) {
+            return *key;
+        }
+        let key = values.len() as i32;
+        values.push(text);
+        self.table.insert_unique(hash, key, |key| hasher.hash_one(values.get(*key as usize)));
+        key
+    }
+
+    fn finish(self) -> Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(DictionaryArray::try_new(Int32Array::from(self.keys), Arc::new(self.values.finish()?))?))
+    }
+}
+
+struct Numbers<T> {
+    values: Vec<T>,
+    valid: Vec<bool>,
+}
+
+impl<T> Default for Numbers<T> {
+    fn default() -> Numbers<T> {
+        Numbers { values: Vec::new(), valid: Vec::new() }
+    }
+}
+
+impl<T: Default + Copy> Numbers<T> {
+    fn set(&mut self, row: usize, value: T) {
+        self.pad(row);
+        self.values.truncate(row);
+        self.valid.truncate(row);
+        self.values.push(value);
+        self.valid.push(true);
+    }
+
+    fn pad(&mut self, rows: usize) {
+        if self.values.len() < rows {
+            self.values.resize(rows, T::default());
+            self.valid.resize(rows, false);
+        }
+    }
+}
+
+/// A map column: the user's keys with a leading `$` doubled, ours as they are.
+#[derive(Default)]
+pub struct Entries {
+    ends: Vec<i32>,
+    keys: Texts,
+    kinds: Vec<u8>,
+    pub texts: Texts,
+}
+
+impl Entries {
+    /// Begins an entry; the caller writes `texts.data` and calls `texts.close()`.
+    pub fn key(&mut self, key: &[u8], own: bool, kind: ValueKind) {
+        if own && key.first() == Some(&b'$') {
+            self.keys.data.push(b'$');
+        }
+        self.keys.push(key);
+        self.kinds.push(kind as u8);
+    }
+
+    pub fn text(&mut self, key: &str, text: &[u8]) {
+        self.key(key.as_bytes(), false, ValueKind::String);
+        self.texts.push(text);
+    }
+
+    pub fn int(&mut self, key: &str, value: u64) {
+        let kind = if value > i64::MAX as u64 { ValueKind::String } else { ValueKind::Int };
+        self.key(key.as_bytes(), false, kind);
+        self.texts.push(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    pub fn end_row(&mut self, row: usize) {
+        let before = self.ends.last().copied().unwrap_or(0);
+        let count = self.kinds.len() as i32;
+        if count > before {
+            self.ends.resize(row, before);
+            self.ends.push(count);
+        }
+    }
+
+    fn finish(mut self, col: Col, rows: usize) -> Result<Option<ArrayRef>, ArrowError> {
+        let last = self.kinds.len() as i32;
+        if last == 0 {
+            return Ok(None);
+        }
+        self.ends.resize(rows, last);
+        let DataType::Map(entries, _) = col.data_type() else { unreachable!("only maps have entries") };
+        let DataType::Struct(fields) = entries.data_type() else { unreachable!("a map's entries are a struct") };
+        let texts: ArrayRef = Arc::new(self.texts.finish()?);
+        let values = match col.kind() {
+            Kind::MapString => texts,
+            _ => Arc::new(StructArray::try_new(any_fields(), vec![Arc::new(UInt8Array::from(self.kinds)), texts], None)?),
+        };
+        let pairs = StructArray::try_new(fields.clone(), vec![Arc::new(self.keys.finish()?), values], None)?;
+        let offsets: Vec<i32> = std::iter::once(0).chain(self.ends).collect();
+        Ok(Some(Arc::new(MapArray::try_new(entries, OffsetBuffer::new(offsets.into()), pairs, None, false)?)))
+    }
+}
+
+enum Buffer {
+    Text(Texts),
+    Terms(Terms),
+    Whole(Numbers<i64>),
+    Double(Numbers<f64>),
+    Bool(Numbers<bool>),
+}
+
+impl Buffer {
+    fn of(col: Col) -> Buffer {
+        match (col, col.kind()) {
+            (Col::Context, _) | (_, Kind::LcString) => Buffer::Terms(Terms::default()),
+            (_, Kind::Float64) => Buffer::Double(Numbers::default()),
+            (_, Kind::Bool) => Buffer::Bool(Numbers::default()),
+            (_, Kind::String | Kind::Json) => Buffer::Text(Texts::default()),
+            _ => Buffer::Whole(Numbers::default()),
+        }
+    }
+}
+
+pub struct Columns {
+    buffers: [Option<Box<Buffer>>; COLUMN_COUNT],
+    pub attributes: Entries,
+    pub labels: Entries,
+    /// Digests and occurrences, and the sources' own ids: the hidden columns.
+    ids: Vec<[u8; 16]>,
+    occurrences: Vec<u32>,
+    uids: Texts,
+    pub row: usize,
+}
+
+impl Default for Columns {
+    fn default() -> Columns {
+        Columns {
+            buffers: [const { None }; COLUMN_COUNT],
+            attributes: Entries::default(),
+            labels: Entries::default(),
+            ids: Vec::new(),
+            occurrences: Vec::new(),
+            uids: Texts::default(),
+            row: 0,
+        }
+    }
+}
+
+impl Columns {
+    fn buffer(&mut self, col: Col) -> &mut Buffer {
+        self.buffers[col as usize].get_or_insert_with(|| Box::new(Buffer::of(col)))
+    }
+
+    /// Sets this row's text; empty text leaves the column alone. The last call for a row wins.
+    pub fn text(&mut self, col: Col, text: &[u8]) {
+        if !text.is_empty() {
+            let row = self.row;
+            match self.buffer(col) {
+                Buffer::Terms(terms) => {
+                    let key = terms.term(text);
+                    set_key(terms, row, key);
+                }
+                Buffer::Text(texts) => {
+                    texts.pad(row);
+                    texts.ends.truncate(row);
+                    texts.data.truncate(texts.ends.last().copied().unwrap_or(0) as usize);
+                    texts.push(text);
+                }
+                _ => debug_assert!(false, "{} holds no text", col.name()),
+            }
+        }
+    }
+
+    /// A text of a dictionary column, to be set for many rows.
+    pub fn term(&mut self, col: Col, text: &[u8]) -> i32 {
+        match self.buffer(col) {
+            Buffer::Terms(terms) => terms.term(text),
+            _ => 0,
+        }
+    }
+
+    pub fn key(&mut self, col: Col, key: i32) {
+        let row = self.row;
+        if let Buffer::Terms(terms) = self.buffer(col) {
+            set_key(terms, row, key);
+        }
+    }
+
+    pub fn int(&mut self, col: Col, value: i64) {
+        let row = self.row;
+        if let Buffer::Whole(numbers) = self.buffer(col) {
+            numbers.set(row, value);
+        }
+    }
+
+    pub fn double(&mut self, col: Col, value: f64) {
+        let row = self.row;
+        if let Buffer::Double(numbers) = self.buffer(col) {
+            numbers.set(row, value);
+        }
+    }
+
+    pub fn bool(&mut self, col: Col, value: bool) {
+        let row = self.row;
+        if let Buffer::Bool(numbers) = self.buffer(col) {
+            numbers.set(row, value);
+        }
+    }
+
+    pub fn id(&mut self, digest: u128, occurrence: u32) {
+        self.ids.resize(self.row, [0; 16]);
+        self.ids.push(digest.to_be_bytes());
+        self.occurrences.resize(self.row, 0);
+        self.occurrences.push(occurrence);
+    }
+
+    pub fn uid(&mut self, uid: &[u8]) {
+        self.uids.pad(self.row);
+        self.uids.push(uid);
+    }
+
+    pub fn end_row(&mut self) {
+        self.attributes.end_row(self.row);
+        self.labels.end_row(self.row);
+        self.row += 1;
+    }
+
+    pub fn finish(mut self) -> Result<arrow_array::RecordBatch, ArrowError> {
+        let rows = self.row;
+        let (mut fields, mut arrays): (Vec<FieldRef>, Vec<ArrayRef>) = Default::default();
+        for col in Col::all() {
+            let array = match col {
+                Col::Attributes => std::mem::take(&mut self.attributes).finish(col, rows)?,
+                Col::Labels => std::mem::take(&mut self.labels).finish(col, rows)?,
+                Col::Id if !self.ids.is_empty() => {
+                    self.ids.resize(rows, [0; 16]);
+                    Some(Arc::new(FixedSizeBinaryArray::try_new(16, self.ids.concat().into(), None)?) as ArrayRef)
+                }
+                _ => self.buffers[col as usize].take().map(|buffer| finish(*buffer, col, rows)).transpose()?,
+            };
+            if let Some(array) = array {
+                fields.push(col.field());
+                arrays.push(array);
+            }
+        }
+        if !self.occurrences.is_empty() {
+            self.occurrences.resize(rows, 0);
+            fields.push(Arc::new(Field::new("$occurrence", DataType::UInt32, false)));
+            arrays.push(Arc::new(UInt32Array::from(self.occurrences)));
+        }
+        if self.uids.len() > 0 {
+            self.uids.pad(rows);
+            fields.push(Arc::new(Field::new("$uid", DataType::Utf8, false)));
+            arrays.push(Arc::new(self.uids.finish()?));
+        }
+        record_batch(fields, arrays, rows)
+    }
+}
+
+fn set_key(terms: &mut Terms, row: usize, key: i32) {
+    terms.keys.truncate(row);
+    terms.keys.resize(row, 0);
+    terms.keys.push(key);
+}
+
+fn finish(buffer: Buffer, col: Col, rows: usize) -> Result<ArrayRef, ArrowError> {
+    Ok(match buffer {
+        Buffer::Text(mut texts) => {
+            texts.pad(rows);
+            Arc::new(texts.finish()?)
+        }
+        Buffer::Terms(mut terms) => {
+            terms.keys.resize(rows, 0);
+            terms.finish()?
+        }
+        Buffer::Double(mut numbers) => {
+            numbers.pad(rows);
+            Arc::new(Float64Array::new(numbers.values.into(), nulls(numbers.valid)))
+        }
+        Buffer::Bool(mut numbers) => {
+            numbers.pad(rows);
+            Arc::new(BooleanArray::new(numbers.values.into(), nulls(numbers.valid)))
+        }
+        Buffer::Whole(mut numbers) => {
+            numbers.pad(rows);
+            let nulls = nulls(numbers.valid);
+            let values = numbers.values;
+            // Every value was checked against its column's range before it was set.
+            match col.kind() {
+                Kind::TimestampNs => {
+                    Arc::new(TimestampNanosecondArray::new(values.into(), nulls).with_timezone("UTC"))
+                }
+                Kind::Int32 => Arc::new(Int32Array::new(narrow(values, |v| v as i32), nulls)),
+                Kind::UInt32 => Arc::new(UInt32Array::new(narrow(values, |v| v as u32), nulls)),
+                Kind::UInt16 => Arc::new(UInt16Array::new(narrow(values, |v| v as u16), nulls)),
+                Kind::UInt8 => Arc::new(UInt8Array::new(narrow(values, |v| v as u8), nulls)),
+                _ => Arc::new(Int64Array::new(values.into(), nulls)),
+            }
+        }
+    })
+}
+
+fn narrow<T: arrow_buffer::ArrowNativeType>(values: Vec<i64>, to: impl Fn(i64) -> T) -> ScalarBuffer<T> {
+    values.into_iter().map(to).collect::<Vec<T>>().into()
+}
+
+fn nulls(valid: Vec<bool>) -> Option<NullBuffer> {
+    Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0)
+}

@@ -1,0 +1,209 @@
+//! Resource and scope: the columns they fill on every row, and the `context` text with what has no column.
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{
+    any_value::{Any, comma, json_int, json_member, json_text},
+    attributes::{Attribute, Cell, Feeds, MAX_REPEATED_TEXT_BYTES, collect, pairs},
+    columns::Columns,
+    reserved::{ENVIRONMENT, ENVIRONMENT_OLD},
+    wire::{Arena, Fields, Pieces, Value},
+};
+use crate::schema::{Col, Kind};
+
+pub struct Resource<'a> {
+    pub attributes: Vec<Attribute<'a>>,
+    pub feeds: Feeds<'a>,
+    /// What `labels.$env` says.
+    pub environment: &'a [u8],
+    dropped: u64,
+    schema_url: &'a [u8],
+    hash: u128,
+}
+
+/// The last `schema_url` of a ResourceX or ScopeX.
+fn schema_url(message: &[u8]) -> &[u8] {
+    pairs(message, 3).last().unwrap_or_default()
+}
+
+fn first_message<'a>(message: &'a [u8], arena: &'a Arena) -> &'a [u8] {
+    let mut pieces = Pieces::default();
+    pairs(message, 1).for_each(|piece| pieces.add(piece));
+    pieces.join(arena)
+}
+
+fn dropped(message: &[u8], field: u32) -> u64 {
+    let varint = |(number, value)| match value {
+        Value::Varint(value) if number == field => Some(value),
+        _ => None,
+    };
+    u64::from(Fields::of(message).filter_map(varint).last().unwrap_or(0) as u32)
+}
+
+impl<'a> Resource<'a> {
+    /// The resource of a ResourceSpans, ResourceLogs or ResourceMetrics, wherever in it the resource stands.
+    pub fn of(message: &'a [u8], whole: bool, arena: &'a Arena, columns: &mut Columns) -> Resource<'a> {
+        let resource = first_message(message, arena);
+        let mut attributes = collect(pairs(resource, 1), arena);
+        let mut feeds = Feeds::of(&attributes, true, 0, arena);
+        for fed in &mut feeds.list {
+            match fed.exact.filter(|_| fed.feeders == 1 && !whole) {
+                Some(at) => attributes[at].home = true,
+                None => fed.exact = None,
+            }
+            // A dictionary is asked once per resource, not once per row.
+            if let (Some(Cell::Text(text)), Kind::LcString) = (&fed.cell, fed.col.kind()) {
+                fed.cell = Some(Cell::Term(columns.term(fed.col, text)));
+            }
+        }
+        let environment = environment(&mut attributes, whole);
+        let hash = xxh3_128(resource);
+        let (dropped, schema_url) = (dropped(resource, 2), schema_url(message));
+        Resource { attributes, feeds, environment, dropped, schema_url, hash }
+    }
+
+    fn write(&self, out: &mut Vec<u8>, full: bool, first: &mut bool, arena: &Arena) {
+        if self.attributes.iter().any(|attribute| full || !attribute.home) {
+            comma(out, first);
+            out.extend_from_slice(b"\"resource\":");
+            write_attributes(out, &self.attributes, full, arena);
+        }
+        write_text(out, first, b"\"resource_schema_url\":", self.schema_url);
+        write_number(out, first, b"\"resource_dropped\":", self.dropped);
+    }
+}
+
+/// `$env`, from the current name before the old one; the current one alone has its home there.
+fn environment<'a>(attributes: &mut [Attribute<'a>], whole: bool) -> &'a [u8] {
+    let find = |key: &str| attributes.iter().position(|attribute| attribute.key == key.as_bytes());
+    let (new, old) = (find(ENVIRONMENT), find(ENVIRONMENT_OLD));
+    for at in [new, old].into_iter().flatten() {
+        if let Any::Text(text) = attributes[at].value
+            && !text.is_empty()
+            && text.len() <= MAX_REPEATED_TEXT_BYTES
+        {
+            attributes[at].home = !whole && Some(at) == new && old.is_none();
+            return text;
+        }
+    }
+    b""
+}
+
+pub fn write_attributes(out: &mut Vec<u8>, attributes: &[Attribute], full: bool, arena: &Arena) {
+    out.push(b'{');
+    let mut first = true;
+    for attribute in attributes.iter().filter(|attribute| full || !attribute.home) {
+        comma(out, &mut first);
+        json_member(out, attribute.key);
+        attribute.value.write_json(out);
+    }
+    out.push(b'}');
+}
+
+pub fn write_text(out: &mut Vec<u8>, first: &mut bool, name: &[u8], text: &[u8]) {
+    if !text.is_empty() {
+        comma(out, first);
+        out.extend_from_slice(name);
+        json_text(out, text);
+    }
+}
+
+pub fn write_number(out: &mut Vec<u8>, first: &mut bool, name: &[u8], number: u64) {
+    if number != 0 {
+        comma(out, first);
+        out.extend_from_slice(name);
+        json_int(out, number);
+    }
+}
+
+/// A scope, and the context texts of its rows, made when first asked for.
+pub struct Scope<'a> {
+    name: &'a [u8],
+    version: &'a [u8],
+    attributes: Vec<Attribute<'a>>,
+    dropped: u64,
+    schema_url: &'a [u8],
+    /// Makes digests of equal records differ between scopes and resources.
+    pub seed: u64,
+    logger: i32,
+    /// The context's dictionary entry: the residue, and the full text for rows that interfere with it.
+    contexts: [Option<i32>; 2],
+}
+
+impl<'a> Scope<'a> {
+    pub fn of(message: &'a [u8], resource: &Resource<'a>, arena: &'a Arena, columns: &mut Columns) -> Scope<'a> {
+        let scope = first_message(message, arena);
+        let last = |number| pairs(scope, number).last().unwrap_or_default();
+        let (name, version) = (last(1), last(2));
+        let attributes = collect(pairs(scope, 3), arena);
+        let mut both = [0u8; 32];
+        both[..16].copy_from_slice(&resource.hash.to_be_bytes());
+        both[16..].copy_from_slice(&xxh3_128(scope).to_be_bytes());
+        Scope {
+            name,
+            version,
+            attributes,
+            dropped: dropped(scope, 4),
+            schema_url: schema_url(message),
+            seed: xxh3_128(&both) as u64,
+            logger: if name.is_empty() { 0 } else { columns.term(Col::LogLogger, name) },
+            contexts: [None; 2],
+        }
+    }
+
+    /// Fills this row's columns from resource and scope, except where the record's own attributes (`own`) did.
+    pub fn fill(&mut self, resource: &Resource, own: Option<&Feeds>, whole: bool, arena: &Arena, columns: &mut Columns) {
+        let mut full = whole;
+        for fed in &resource.feeds.list {
+            let mine = own.and_then(|own| own.get(fed.col));
+            full |= mine.is_some() && fed.exact.is_some();
+            if let (Some(cell), true) = (&fed.cell, mine.is_none_or(|mine| mine.cell.is_none())) {
+                cell.set(fed.col, columns);
+            }
+        }
+        if self.logger != 0 {
+            columns.key(Col::LogLogger, self.logger);
+            let named = |feeds: &Feeds| feeds.get(Col::LogLogger).is_some();
+            full |= named(&resource.feeds) || own.is_some_and(named);
+        }
+        let key = match self.contexts[usize::from(full)] {
+            Some(key) => key,
+            None => {
+                let text = self.text(resource, full, arena);
+                let key = if text.is_empty() { 0 } else { columns.term(Col::Context, &text) };
+                *self.contexts[usize::from(full)].insert(key)
+            }
+        };
+        if key != 0 {
+            columns.key(Col::Context, key);
+        }
+    }
+
+    fn text(&self, resource: &Resource, full: bool, arena: &Arena) -> Vec<u8> {
+        let (mut out, mut first) = (vec![b'{'], true);
+        resource.write(&mut out, full, &mut first, arena);
+        let (mut scope, mut scope_first) = (vec![b'{'], true);
+        if full {
+            write_text(&mut scope, &mut scope_first, b"\"name\":", self.name);
+        }
+        write_text(&mut scope, &mut scope_first, b"\"version\":", self.version);
+        if !self.attributes.is_empty() {
+            comma(&mut scope, &mut scope_first);
+            scope.extend_from_slice(b"\"attributes\":");
+            write_attributes(&mut scope, &self.attributes, true, arena);
+        }
+        write_text(&mut scope, &mut scope_first, b"\"schema_url\":", self.schema_url);
+        write_number(&mut scope, &mut scope_first, b"\"dropped\":", self.dropped);
+        if !scope_first {
+            comma(&mut out, &mut first);
+            out.extend_from_slice(b"\"scope\":");
+            out.extend_from_slice(&scope);
+            out.push(b'}');
+        }
+        if first {
+            return Vec::new();
+        }
+        out.push(b'}');
+        out
+    }
+}

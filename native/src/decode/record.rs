@@ -1,0 +1,150 @@
+//! What spans, log records and points have in common.
+
+use hashbrown::HashMap;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use super::{
+    any_value::{comma, json_double, json_int},
+    attributes::{Attribute, Feeds},
+    columns::Columns,
+    context::{Resource, Scope, write_attributes, write_text},
+    reserved,
+    wire::{Arena, Fields, Value},
+};
+use crate::schema::Col;
+
+/// One payload's state.
+pub struct Pass<'c> {
+    pub columns: &'c mut Columns,
+    pub whole: bool,
+    seen: HashMap<u128, u32, foldhash::fast::RandomState>,
+}
+
+impl<'c> Pass<'c> {
+    pub fn new(columns: &'c mut Columns, whole: bool) -> Pass<'c> {
+        Pass { columns, whole, seen: HashMap::default() }
+    }
+
+    /// The row's digest and how many equal ones the payload had before.
+    pub fn digest(&mut self, bytes: &[u8], seed: u64) {
+        let digest = xxh3_128_with_seed(bytes, seed);
+        let occurrence = self.seen.entry(digest).and_modify(|count| *count += 1).or_insert(0);
+        self.columns.id(digest, *occurrence);
+    }
+
+    /// Columns from the record's own attributes; `keep` names columns whose attribute must stay in the map.
+    pub fn own_columns<'a>(
+        &mut self,
+        attributes: &mut [Attribute<'a>],
+        feeds: &Feeds<'a>,
+        resource: &Resource,
+        keep: impl Fn(Col) -> bool,
+    ) {
+        let url = feeds.get(Col::HttpUrl).or(resource.feeds.get(Col::HttpUrl)).is_some();
+        for fed in &feeds.list {
+            let Some(cell) = &fed.cell else { continue };
+            let derived = url && matches!(fed.col, Col::HttpHost | Col::HttpPath | Col::HttpQuery);
+            let alone = fed.feeders == 1 && resource.feeds.get(fed.col).is_none();
+            if let Some(at) = fed.exact.filter(|_| alone && !derived && !self.whole && !keep(fed.col)) {
+                attributes[at].home = true;
+            }
+            cell.set(fed.col, self.columns);
+        }
+    }
+
+    /// The end of every row: resource, scope and labels that all signals share.
+    pub fn end_row(&mut self, resource: &Resource, scope: &mut Scope, own: Option<&Feeds>, arena: &Arena) {
+        scope.fill(resource, own, self.whole, arena, self.columns);
+        if !resource.environment.is_empty() {
+            self.columns.labels.text(reserved::ENV, resource.environment);
+        }
+        self.columns.end_row();
+    }
+
+    pub fn note(&mut self, key: &str, number: u64) {
+        if number != 0 {
+            self.columns.attributes.int(key, number);
+        }
+    }
+
+    pub fn note_text(&mut self, key: &str, text: &[u8]) {
+        if !text.is_empty() {
+            self.columns.attributes.text(key, text);
+        }
+    }
+
+    /// An id in lower hex; all zeros are no id, but are told apart from none.
+    pub fn trace_or_span_id(&mut self, col: Col, zero_key: &str, id: &[u8]) -> bool {
+        let mut out = Vec::with_capacity(32);
+        hex(&mut out, id);
+        let zero = id.iter().all(|byte| *byte == 0);
+        match zero {
+            true => self.note_text(zero_key, &out),
+            false => self.columns.text(col, &out),
+        }
+        !zero
+    }
+
+    /// A time; what the column cannot hold is noted.
+    pub fn time(&mut self, col: Col, key: &str, time: u64) -> Option<i64> {
+        match i64::try_from(time) {
+            Ok(0) => None,
+            Ok(time) => {
+                self.columns.int(col, time);
+                Some(time)
+            }
+            Err(_) => {
+                self.note(key, time);
+                None
+            }
+        }
+    }
+}
+
+pub fn hex(out: &mut Vec<u8>, id: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend(id.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
+}
+
+/// A named id within JSON.
+pub fn write_id(out: &mut Vec<u8>, first: &mut bool, name: &[u8], id: &[u8]) {
+    let mut text = Vec::new();
+    hex(&mut text, id);
+    write_text(out, first, name, &text);
+}
+
+/// Attributes within JSON, left out when there are none.
+pub fn write_own(out: &mut Vec<u8>, first: &mut bool, attributes: &[Attribute], arena: &Arena) {
+    if !attributes.is_empty() {
+        comma(out, first);
+        out.extend_from_slice(b"\"attributes\":");
+        write_attributes(out, attributes, true, arena);
+    }
+}
+
+pub fn write_double(out: &mut Vec<u8>, first: &mut bool, name: &[u8], value: f64) {
+    comma(out, first);
+    out.extend_from_slice(name);
+    json_double(out, value);
+}
+
+pub fn write_int(out: &mut Vec<u8>, first: &mut bool, name: &[u8], value: impl itoa::Integer) {
+    comma(out, first);
+    out.extend_from_slice(name);
+    json_int(out, value);
+}
+
+/// The 64-bit values of a repeated fixed field, packed or not.
+pub fn fixed64s(message: &[u8], field: u32) -> Vec<u64> {
+    let mut list = Vec::new();
+    for (number, value) in Fields::of(message).filter(|(number, _)| *number == field) {
+        match (number, value) {
+            (_, Value::Fixed64(value)) => list.push(value),
+            (_, Value::Bytes(packed)) => {
+                list.extend(packed.chunks_exact(8).map(|b| u64::from_le_bytes(b.try_into().expect("8 bytes"))));
+            }
+            _ => {}
+        }
+    }
+    list
+}

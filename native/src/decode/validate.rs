@@ -1,0 +1,201 @@
+//! Whether a body is a request: the first pass over every payload, driven by the table of messages.
+//!
+//! What passes here can be built without an error, so a refused payload has touched no column. The verdict is upb's: a
+//! known field with another wire type counts as unknown, repeated numbers may be packed or not, text must be UTF-8, the
+//! content of unknown fields is not looked at.
+
+use super::{
+    DecodeError,
+    json::fields::{
+        EXPORT_LOGS_SERVICE_REQUEST, EXPORT_METRICS_SERVICE_REQUEST, EXPORT_TRACE_SERVICE_REQUEST, Field, Label,
+        Message, Type,
+    },
+    wire::{Cursor, Value},
+};
+use crate::batch::Signal;
+
+/// What one payload may ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Levels of messages within messages.
+    pub max_depth: u32,
+    /// Attributes of one record, resource, scope, event or link.
+    pub max_attributes: u32,
+}
+
+/// A metric's description goes to each of its points and a resource's text to each of its scopes: a payload whose copies
+/// would take more than this is refused.
+pub const MAX_COPIED_BYTES: u64 = 256 << 20;
+
+/// Where in the request a message stands, as far as rows and copies are concerned.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Request,
+    Resource,
+    Scope,
+    Metric,
+    Points,
+    Inside,
+}
+
+struct Fault {
+    offset: usize,
+    message: String,
+    /// From the inside out.
+    path: Vec<String>,
+}
+
+type Result<T> = std::result::Result<T, Box<Fault>>;
+
+struct Walker<'a> {
+    body: &'a [u8],
+    metrics: bool,
+    limits: Limits,
+    rows: usize,
+    copied: u64,
+}
+
+/// Rows of the request that `body` is, or why it is none.
+pub fn check(signal: Signal, body: &[u8], limits: Limits) -> std::result::Result<usize, DecodeError> {
+    let request = match signal {
+        Signal::Traces => &EXPORT_TRACE_SERVICE_REQUEST,
+        Signal::Metrics => &EXPORT_METRICS_SERVICE_REQUEST,
+        Signal::Logs => &EXPORT_LOGS_SERVICE_REQUEST,
+        Signal::Events => {
+            let message = "events have no OTLP request".to_owned();
+            return Err(DecodeError { offset: 0, path: String::new(), message });
+        }
+    };
+    let mut walker = Walker { body, metrics: signal == Signal::Metrics, limits, rows: 0, copied: 0 };
+    match walker.message(request, Place::Request, 0, body.len(), 1) {
+        Ok(()) => Ok(walker.rows),
+        Err(mut fault) => {
+            fault.path.reverse();
+            Err(DecodeError { offset: fault.offset, path: fault.path.join("."), message: fault.message })
+        }
+    }
+}
+
+fn fault<T>(offset: usize, message: impl Into<String>) -> Result<T> {
+    Err(Box::new(Fault { offset, message: message.into(), path: Vec::new() }))
+}
+
+impl Walker<'_> {
+    fn message(&mut self, message: &'static Message, place: Place, start: usize, end: usize, level: u32) -> Result<()> {
+        if level > self.limits.max_depth {
+            return fault(start, format!("nested more than {} levels deep", self.limits.max_depth));
+        }
+        let mut cursor = Cursor::new(self.body, start, end);
+        let (rows, mut attributes, mut text, mut scopes) = (self.rows, 0u32, 0u64, 0u64);
+        while !cursor.done() {
+            let (number, wire_type) = cursor.tag().or_else(|message| fault(cursor.at, message))?;
+            if wire_type == 3 {
+                let levels = self.limits.max_depth.saturating_sub(level) as usize;
+                cursor.skip_group(number, levels).or_else(|message| fault(cursor.at, message))?;
+                continue;
+            }
+            let field = message.fields.iter().find(|field| field.number == number);
+            let value_start = cursor.at;
+            let value = cursor
+                .value(wire_type)
+                .or_else(|message| fault(cursor.at, message))
+                .map_err(|fault| self.within(fault, field, start, value_start))?;
+            let (Some(field), Value::Bytes(bytes)) = (field, value) else { continue };
+            match (place, number) {
+                (Place::Resource, 1) | (Place::Metric, 2 | 12) => text += bytes.len() as u64,
+                (Place::Resource, 2) => scopes += 1,
+                _ if field.name == "attributes" => attributes += 1,
+                _ => {}
+            }
+            let checked = match attributes > self.limits.max_attributes {
+                true => fault(value_start, format!("more than {} attributes", self.limits.max_attributes)),
+                false => self.bytes(field, place, cursor.at - bytes.len(), cursor.at, level),
+            };
+            checked.map_err(|fault| self.within(fault, Some(field), start, value_start))?;
+        }
+        match place {
+            Place::Resource => self.copy(text, scopes.saturating_sub(1), start),
+            Place::Metric => self.copy(text, (self.rows - rows) as u64, start),
+            _ => Ok(()),
+        }
+    }
+
+    /// What has a length: a message, text, bytes, or packed numbers.
+    fn bytes(&mut self, field: &'static Field, place: Place, start: usize, end: usize, level: u32) -> Result<()> {
+        match field.kind {
+            Type::Message(message) => {
+                let inside = self.enter(place, field.number);
+                self.message(message, inside, start, end, level + 1)
+            }
+            Type::String => match simdutf8::compat::from_utf8(&self.body[start..end]) {
+                Ok(_) => Ok(()),
+                Err(error) => fault(start + error.valid_up_to(), "text is not UTF-8"),
+            },
+            Type::Bytes | Type::Id => Ok(()),
+            _ if field.label != Label::Repeated => Ok(()),
+            Type::Double | Type::Fixed64 | Type::Sfixed64 if !(end - start).is_multiple_of(8) => {
+                fault(start, "packed numbers are cut off")
+            }
+            Type::Fixed32 if !(end - start).is_multiple_of(4) => fault(start, "packed numbers are cut off"),
+            Type::Double | Type::Fixed64 | Type::Sfixed64 | Type::Fixed32 => Ok(()),
+            _ => {
+                let mut cursor = Cursor::new(self.body, start, end);
+                while !cursor.done() {
+                    cursor.varint().or_else(|message| fault(cursor.at, message))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn enter(&mut self, place: Place, number: u32) -> Place {
+        match (place, number) {
+            (Place::Request, 1) => Place::Resource,
+            (Place::Resource, 2) => Place::Scope,
+            (Place::Scope, 2) if self.metrics => Place::Metric,
+            (Place::Metric, 5 | 7 | 9 | 10 | 11) => Place::Points,
+            (Place::Scope, 2) | (Place::Points, 1) => {
+                self.rows += 1;
+                Place::Inside
+            }
+            _ => Place::Inside,
+        }
+    }
+
+    fn copy(&mut self, bytes: u64, times: u64, offset: usize) -> Result<()> {
+        self.copied += bytes * times;
+        match self.copied > MAX_COPIED_BYTES {
+            true => fault(offset, format!("text to repeat would take more than {MAX_COPIED_BYTES} bytes")),
+            false => Ok(()),
+        }
+    }
+
+    /// The fault with one more step of its path; a repeated field's place is counted only now.
+    fn within(&self, mut fault: Box<Fault>, field: Option<&Field>, start: usize, at: usize) -> Box<Fault> {
+        let Some(field) = field else { return fault };
+        let mut step = String::new();
+        for letter in field.name.chars() {
+            if letter.is_ascii_uppercase() {
+                step.push('_');
+            }
+            step.push(letter.to_ascii_lowercase());
+        }
+        if field.label == Label::Repeated {
+            let mut cursor = Cursor::new(self.body, start, at);
+            let mut index = 0usize;
+            while let Ok((number, wire_type)) = cursor.tag() {
+                let passed = match wire_type {
+                    3 => cursor.skip_group(number, usize::MAX),
+                    _ => cursor.value(wire_type).map(|_| ()),
+                };
+                if passed.is_err() {
+                    break;
+                }
+                index += usize::from(number == field.number);
+            }
+            step.push_str(&format!("[{index}]"));
+        }
+        fault.path.push(step);
+        fault
+    }
+}
