@@ -228,3 +228,20 @@ class Listener:
         """Counters by name; `requests` by (entry, status), a status being `http 200` or `grpc 0`."""
     def close(self, deadline_s: float) -> None:
         """Drains every server until the deadline, then stops. Idempotent. Blocks."""
+
+def decode(
+    signal: str,
+    payloads: list[bytes],
+    *,
+    tenant: str = "",
+    keep_payload: bool = False,
+    json: bool = False,
+    whole: bool = False,
+) -> tuple[Batch, list[tuple[int, str, int, str]]]:
+    """The rows of all OTLP requests, and those refused: (index, message, offset, path)."""
+
+def validate(signal: str, payload: bytes) -> int:
+    """How many rows an OTLP request has. Raises NativeError (`malformed`) where it is none."""
+
+def columns() -> list[tuple[str, str, bool]]:
+    """The columns that the module was built with: (name, group, nullable)."""

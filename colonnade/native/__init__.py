@@ -11,12 +11,15 @@ from colonnade._native import (
     Route,
     Server,
     ServerOptions,
+    columns,
     concat,
+    decode,
     decompress,
     encode_native,
     json_to_protobuf,
     store_attributes,
     take,
+    validate,
 )
 
 __all__ = [
@@ -30,10 +33,13 @@ __all__ = [
     "Route",
     "Server",
     "ServerOptions",
+    "columns",
     "concat",
+    "decode",
     "decompress",
     "encode_native",
     "json_to_protobuf",
     "store_attributes",
     "take",
+    "validate",
 ]

@@ -255,7 +255,7 @@ fn transformed(transform: Transform, text: Cow<'_, [u8]>, kind: i64) -> Option<C
 }
 
 /// The attributes that have no other home, into a map.
-pub fn residue(attributes: &[Attribute], entries: &mut Entries, whole: bool, arena: &Arena) {
+pub fn residue(attributes: &[Attribute], entries: &mut Entries, whole: bool) {
     for attribute in attributes.iter().filter(|attribute| whole || !attribute.home) {
         entries.key(attribute.key, true, attribute.value.kind());
         attribute.value.write_text(&mut entries.texts.data);

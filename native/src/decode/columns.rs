@@ -167,7 +167,9 @@ impl Entries {
         let texts: ArrayRef = Arc::new(self.texts.finish()?);
         let values = match col.kind() {
             Kind::MapString => texts,
-            _ => Arc::new(StructArray::try_new(any_fields(), vec![Arc::new(UInt8Array::from(self.kinds)), texts], None)?),
+            _ => {
+                Arc::new(StructArray::try_new(any_fields(), vec![Arc::new(UInt8Array::from(self.kinds)), texts], None)?)
+            }
         };
         let pairs = StructArray::try_new(fields.clone(), vec![Arc::new(self.keys.finish()?), values], None)?;
         let offsets: Vec<i32> = std::iter::once(0).chain(self.ends).collect();
@@ -361,9 +363,7 @@ fn finish(buffer: Buffer, col: Col, rows: usize) -> Result<ArrayRef, ArrowError>
             let values = numbers.values;
             // Every value was checked against its column's range before it was set.
             match col.kind() {
-                Kind::TimestampNs => {
-                    Arc::new(TimestampNanosecondArray::new(values.into(), nulls).with_timezone("UTC"))
-                }
+                Kind::TimestampNs => Arc::new(TimestampNanosecondArray::new(values.into(), nulls).with_timezone("UTC")),
                 Kind::Int32 => Arc::new(Int32Array::new(narrow(values, |v| v as i32), nulls)),
                 Kind::UInt32 => Arc::new(UInt32Array::new(narrow(values, |v| v as u32), nulls)),
                 Kind::UInt16 => Arc::new(UInt16Array::new(narrow(values, |v| v as u16), nulls)),

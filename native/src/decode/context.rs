@@ -62,11 +62,11 @@ impl<'a> Resource<'a> {
         Resource { attributes, feeds, environment, dropped, schema_url, hash }
     }
 
-    fn write(&self, out: &mut Vec<u8>, full: bool, first: &mut bool, arena: &Arena) {
+    fn write(&self, out: &mut Vec<u8>, full: bool, first: &mut bool) {
         if self.attributes.iter().any(|attribute| full || !attribute.home) {
             comma(out, first);
             out.extend_from_slice(b"\"resource\":");
-            write_attributes(out, &self.attributes, full, arena);
+            write_attributes(out, &self.attributes, full);
         }
         write_text(out, first, b"\"resource_schema_url\":", self.schema_url);
         write_number(out, first, b"\"resource_dropped\":", self.dropped);
@@ -89,7 +89,7 @@ fn environment<'a>(attributes: &mut [Attribute<'a>], whole: bool) -> &'a [u8] {
     b""
 }
 
-pub fn write_attributes(out: &mut Vec<u8>, attributes: &[Attribute], full: bool, arena: &Arena) {
+pub fn write_attributes(out: &mut Vec<u8>, attributes: &[Attribute], full: bool) {
     out.push(b'{');
     let mut first = true;
     for attribute in attributes.iter().filter(|attribute| full || !attribute.home) {
@@ -152,7 +152,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Fills this row's columns from resource and scope, except where the record's own attributes (`own`) did.
-    pub fn fill(&mut self, resource: &Resource, own: Option<&Feeds>, whole: bool, arena: &Arena, columns: &mut Columns) {
+    pub fn fill(&mut self, resource: &Resource, own: Option<&Feeds>, whole: bool, columns: &mut Columns) {
         let mut full = whole;
         for fed in &resource.feeds.list {
             let mine = own.and_then(|own| own.get(fed.col));
@@ -169,7 +169,7 @@ impl<'a> Scope<'a> {
         let key = match self.contexts[usize::from(full)] {
             Some(key) => key,
             None => {
-                let text = self.text(resource, full, arena);
+                let text = self.text(resource, full);
                 let key = if text.is_empty() { 0 } else { columns.term(Col::Context, &text) };
                 *self.contexts[usize::from(full)].insert(key)
             }
@@ -179,9 +179,9 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn text(&self, resource: &Resource, full: bool, arena: &Arena) -> Vec<u8> {
+    fn text(&self, resource: &Resource, full: bool) -> Vec<u8> {
         let (mut out, mut first) = (vec![b'{'], true);
-        resource.write(&mut out, full, &mut first, arena);
+        resource.write(&mut out, full, &mut first);
         let (mut scope, mut scope_first) = (vec![b'{'], true);
         if full {
             write_text(&mut scope, &mut scope_first, b"\"name\":", self.name);
@@ -190,7 +190,7 @@ impl<'a> Scope<'a> {
         if !self.attributes.is_empty() {
             comma(&mut scope, &mut scope_first);
             scope.extend_from_slice(b"\"attributes\":");
-            write_attributes(&mut scope, &self.attributes, true, arena);
+            write_attributes(&mut scope, &self.attributes, true);
         }
         write_text(&mut scope, &mut scope_first, b"\"schema_url\":", self.schema_url);
         write_number(&mut scope, &mut scope_first, b"\"dropped\":", self.dropped);

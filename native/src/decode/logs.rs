@@ -70,16 +70,16 @@ pub fn row<'a>(pass: &mut Pass, message: &'a [u8], resource: &Resource<'a>, scop
     if attributes.iter().any(|attribute| attribute.key.starts_with(b"exception.")) {
         pass.columns.text(Col::Outcome, b"error");
     }
-    residue(&attributes, &mut pass.columns.attributes, pass.whole, arena);
+    residue(&attributes, &mut pass.columns.attributes, pass.whole);
     if name == Some(b"otel.log") || name.is_some() && text_of(b"event.name").is_some() {
         pass.note_text(reserved::EVENT_NAME, record.event_name);
     }
     times(pass, &record);
     severity(pass, &record);
-    body(pass, Any::of(record.body.join(arena), arena), arena);
+    body(pass, Any::of(record.body.join(arena), arena));
     pass.note(reserved::DROPPED_ATTRIBUTES, record.dropped);
     pass.note(reserved::FLAGS, record.flags);
-    pass.end_row(resource, scope, Some(&feeds), arena);
+    pass.end_row(resource, scope, Some(&feeds));
 }
 
 fn times(pass: &mut Pass, record: &Record) {
@@ -114,7 +114,7 @@ fn severity(pass: &mut Pass, record: &Record) {
     }
 }
 
-fn body(pass: &mut Pass, value: Any, arena: &Arena) {
+fn body(pass: &mut Pass, value: Any) {
     match value {
         Any::Empty => {}
         Any::Text(text) if !text.is_empty() => pass.columns.text(Col::LogMessage, text),

@@ -71,14 +71,14 @@ pub fn rows<'a>(pass: &mut Pass, message: &'a [u8], resource: &Resource<'a>, sco
     let metadata = collect(pairs(message, 12), arena);
     let mut json = Vec::new();
     if !metadata.is_empty() {
-        write_attributes(&mut json, &metadata, true, arena);
+        write_attributes(&mut json, &metadata, true);
     }
     let seed = scope.seed ^ xxhash_rust::xxh3::xxh3_64_with_seed(texts[0], u64::from(kind));
     let [name, description, unit] = texts;
     let metric = Metric { name, description, unit, kind, word, temporality, metadata: json, seed };
     for point in pairs(data, 1) {
         row(pass, &metric, point);
-        pass.end_row(resource, scope, None, arena);
+        pass.end_row(resource, scope, None);
     }
 }
 
@@ -111,9 +111,9 @@ fn row(pass: &mut Pass, metric: &Metric, point: &[u8]) {
     pass.columns.text(Col::MetricUnit, metric.unit);
     pass.columns.text(Col::MetricType, metric.word.as_bytes());
     let attributes = collect(pairs(point, attributes_field), &arena);
-    identity(pass, metric, &attributes, &arena);
+    identity(pass, metric, &attributes);
     times(pass, start, time);
-    labels(pass.columns, &attributes, &arena);
+    labels(pass.columns, &attributes);
     match usize::try_from(metric.temporality).ok().and_then(|at| reserved::TEMPORALITIES.get(at)) {
         Some(&"") => {}
         Some(word) => pass.columns.labels.text(reserved::TEMPORALITY, word.as_bytes()),
@@ -135,9 +135,9 @@ fn row(pass: &mut Pass, metric: &Metric, point: &[u8]) {
     }
 }
 
-fn identity(pass: &mut Pass, metric: &Metric, attributes: &[Attribute], arena: &Arena) {
+fn identity(pass: &mut Pass, metric: &Metric, attributes: &[Attribute]) {
     let mut json = Vec::new();
-    write_attributes(&mut json, attributes, true, arena);
+    write_attributes(&mut json, attributes, true);
     pass.digest(&json, metric.seed);
 }
 
@@ -155,7 +155,7 @@ fn times(pass: &mut Pass, start: u64, time: u64) {
     }
 }
 
-fn labels(columns: &mut Columns, attributes: &[Attribute], arena: &Arena) {
+fn labels(columns: &mut Columns, attributes: &[Attribute]) {
     let mut types = String::new();
     for attribute in attributes {
         let kind = attribute.value.kind();
@@ -345,6 +345,6 @@ fn exemplar(message: &[u8], out: &mut Vec<u8>) {
     }
     write_id(out, &mut first, b"\"trace_id\":", trace_id);
     write_id(out, &mut first, b"\"span_id\":", span_id);
-    write_own(out, &mut first, &collect(pairs(message, 7), &arena), &arena);
+    write_own(out, &mut first, &collect(pairs(message, 7), &arena));
     out.push(b'}');
 }

@@ -9,7 +9,7 @@ use super::{
     columns::Columns,
     context::{Resource, Scope, write_attributes, write_text},
     reserved,
-    wire::{Arena, Fields, Value},
+    wire::{Fields, Value},
 };
 use crate::schema::Col;
 
@@ -53,8 +53,8 @@ impl<'c> Pass<'c> {
     }
 
     /// The end of every row: resource, scope and labels that all signals share.
-    pub fn end_row(&mut self, resource: &Resource, scope: &mut Scope, own: Option<&Feeds>, arena: &Arena) {
-        scope.fill(resource, own, self.whole, arena, self.columns);
+    pub fn end_row(&mut self, resource: &Resource, scope: &mut Scope, own: Option<&Feeds>) {
+        scope.fill(resource, own, self.whole, self.columns);
         if !resource.environment.is_empty() {
             self.columns.labels.text(reserved::ENV, resource.environment);
         }
@@ -114,11 +114,11 @@ pub fn write_id(out: &mut Vec<u8>, first: &mut bool, name: &[u8], id: &[u8]) {
 }
 
 /// Attributes within JSON, left out when there are none.
-pub fn write_own(out: &mut Vec<u8>, first: &mut bool, attributes: &[Attribute], arena: &Arena) {
+pub fn write_own(out: &mut Vec<u8>, first: &mut bool, attributes: &[Attribute]) {
     if !attributes.is_empty() {
         comma(out, first);
         out.extend_from_slice(b"\"attributes\":");
-        write_attributes(out, attributes, true, arena);
+        write_attributes(out, attributes, true);
     }
 }
 

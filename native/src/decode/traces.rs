@@ -69,16 +69,16 @@ pub fn row<'a>(pass: &mut Pass, message: &'a [u8], resource: &Resource<'a>, scop
     let mut attributes = collect(pairs(message, 9), arena);
     let feeds = Feeds::of(&attributes, false, span.kind, arena);
     pass.own_columns(&mut attributes, &feeds, resource, |_| false);
-    let excepted = (span.has_events || span.has_links) && data(pass, message, arena);
+    let excepted = (span.has_events || span.has_links) && data(pass, message);
     outcome(pass, &span, &feeds, excepted, arena);
-    residue(&attributes, &mut pass.columns.attributes, pass.whole, arena);
+    residue(&attributes, &mut pass.columns.attributes, pass.whole);
     kind(pass, &span, &feeds);
     pass.note_text(reserved::TRACE_STATE, span.trace_state);
     pass.note(reserved::FLAGS, span.flags);
     pass.note(reserved::DROPPED_ATTRIBUTES, span.dropped[0]);
     pass.note(reserved::DROPPED_EVENTS, span.dropped[1]);
     pass.note(reserved::DROPPED_LINKS, span.dropped[2]);
-    pass.end_row(resource, scope, Some(&feeds), arena);
+    pass.end_row(resource, scope, Some(&feeds));
 }
 
 fn times(pass: &mut Pass, span: &Span) {
@@ -132,7 +132,7 @@ fn outcome<'a>(pass: &mut Pass, span: &Span<'a>, feeds: &Feeds, excepted: bool, 
 }
 
 /// Events and links as JSON text; whether an exception event gave the error columns.
-fn data(pass: &mut Pass, message: &[u8], arena: &Arena) -> bool {
+fn data(pass: &mut Pass, message: &[u8]) -> bool {
     let (mut out, mut first, mut excepted) = (vec![b'{'], true, false);
     for (number, name) in [(11, &b"\"events\":["[..]), (13, b"\"links\":[")] {
         let mut first_element = true;
@@ -143,7 +143,7 @@ fn data(pass: &mut Pass, message: &[u8], arena: &Arena) -> bool {
             }
             super::any_value::comma(&mut out, &mut first_element);
             match number {
-                11 => excepted |= event(pass, element, &mut out, arena),
+                11 => excepted |= event(pass, element, &mut out),
                 _ => link(element, &mut out),
             }
         }
@@ -156,7 +156,7 @@ fn data(pass: &mut Pass, message: &[u8], arena: &Arena) -> bool {
     excepted
 }
 
-fn event(pass: &mut Pass, message: &[u8], out: &mut Vec<u8>, _: &Arena) -> bool {
+fn event(pass: &mut Pass, message: &[u8], out: &mut Vec<u8>) -> bool {
     let arena = Arena::default();
     let (mut time, mut name, mut dropped) = (0u64, &[][..], 0u64);
     for field in Fields::of(message) {
@@ -172,7 +172,7 @@ fn event(pass: &mut Pass, message: &[u8], out: &mut Vec<u8>, _: &Arena) -> bool 
     out.push(b'{');
     write_int(out, &mut first, b"\"time_ns\":", time);
     write_text(out, &mut first, b"\"name\":", name);
-    write_own(out, &mut first, &attributes, &arena);
+    write_own(out, &mut first, &attributes);
     write_number(out, &mut first, b"\"dropped\":", dropped);
     out.push(b'}');
     name == b"exception" && exception(pass, &attributes)
@@ -212,7 +212,7 @@ fn link(message: &[u8], out: &mut Vec<u8>) {
     write_id(out, &mut first, b"\"trace_id\":", ids[0]);
     write_id(out, &mut first, b"\"span_id\":", ids[1]);
     write_text(out, &mut first, b"\"trace_state\":", state);
-    write_own(out, &mut first, &collect(pairs(message, 4), &arena), &arena);
+    write_own(out, &mut first, &collect(pairs(message, 4), &arena));
     write_number(out, &mut first, b"\"flags\":", flags);
     write_number(out, &mut first, b"\"dropped\":", dropped);
     out.push(b'}');

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     batch::{Signal, Source},
-    decode::{self, DecodeError, DecodeOptions, Payload},
+    decode::{self as walker, DecodeError, DecodeOptions, Payload},
     schema::Col,
 };
 
@@ -48,7 +48,7 @@ fn decode(
     let (batch, refused) = guarded(py, move || {
         let (mut bodies, mut places, mut refused) = (Vec::new(), Vec::new(), Vec::<(usize, DecodeError)>::new());
         for (index, body) in payloads.into_iter().enumerate() {
-            match if json { decode::json_to_protobuf(signal, &body) } else { Ok(body) } {
+            match if json { walker::json_to_protobuf(signal, &body) } else { Ok(body) } {
                 Ok(body) => {
                     bodies.push(Payload { body: Bytes::from(body), source: source.clone() });
                     places.push(index);
@@ -56,7 +56,7 @@ fn decode(
                 Err(error) => refused.push((index, error)),
             }
         }
-        let (batch, more) = decode::decode(signal, &bodies, &options);
+        let (batch, more) = walker::decode(signal, &bodies, &options);
         refused.extend(more.into_iter().map(|(at, error)| (places[at], error)));
         refused.sort_by_key(|(index, _)| *index);
         (batch, refused)
@@ -69,7 +69,7 @@ fn decode(
 #[pyfunction]
 fn validate(py: Python<'_>, signal: &str, payload: &[u8]) -> PyResult<usize> {
     let signal = signal_of(signal)?;
-    guarded(py, || decode::validate(signal, payload))?.map_err(|error| decode_error(py, &error))
+    guarded(py, || walker::validate(signal, payload))?.map_err(|error| decode_error(py, &error))
 }
 
 /// The columns as this module was built with them: (name, group, nullable).
