@@ -182,6 +182,10 @@ class RequestGroup:
         """The request number of each run of the decoded batch."""
     def payloads(self) -> list[tuple[int, str, bytes]]:
         """Takes the bodies: (request number, tenant, protobuf). What can not be opened is refused alone."""
+    def decode(self, *, keep_payload: bool = False, whole: bool = False) -> Batch:
+        """The rows of every body that is a request; the others are answered and counted."""
+    def validate(self) -> int:
+        """How many rows the requests have, none built; those that are none are answered and counted."""
     def answer(self, answer: Answer, exceptions: list[tuple[int, Answer]] = ...) -> None:
         """Answers every request that is left; those of `exceptions` (by request number) otherwise."""
     def requests(self) -> list[Request]: ...

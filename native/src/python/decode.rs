@@ -25,7 +25,7 @@ fn signal_of(name: &str) -> PyResult<Signal> {
 }
 
 /// Runs without the GIL; a panic becomes a `NativeError`.
-fn guarded<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
+pub fn guarded<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
     py.detach(|| catch_unwind(AssertUnwindSafe(work)))
         .map_err(|_| native_error(py, "panic", "the decoder failed; please report it".into(), None, ""))
 }

@@ -7,9 +7,11 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::super::{batch::PyBatch, decode::guarded};
 use super::values::{PyAnswer, pair};
+use crate::decode::{self as walker, DecodeOptions, Payload};
 use crate::listen::answer::{Answer, Rendered};
-use crate::listen::group::Group;
+use crate::listen::group::{Group, Opened};
 use crate::listen::queue::Pending;
 use crate::listen::stats::Status;
 
@@ -76,6 +78,48 @@ impl PyRequestGroup {
     fn payloads<'py>(&self, py: Python<'py>) -> Vec<(usize, String, Bound<'py, PyBytes>)> {
         let opened = py.detach(|| self.lock().open());
         opened.iter().map(|o| (o.number, o.source.tenant.to_string(), PyBytes::new(py, &o.body))).collect()
+    }
+
+    /// The rows of every body that is a request; the others are answered and counted here. `order` then says which
+    /// request each run of the batch came from.
+    #[pyo3(signature = (*, keep_payload=false, whole=false))]
+    fn decode(&self, py: Python<'_>, keep_payload: bool, whole: bool) -> PyResult<PyBatch> {
+        let options = DecodeOptions { keep_payload, attributes_whole: whole, ..DecodeOptions::default() };
+        let batch = guarded(py, || {
+            let (signal, opened) = {
+                let mut group = self.lock();
+                (group.signal, group.open())
+            };
+            let payload = |o: &Opened| Payload { body: o.body.clone(), source: o.source.clone() };
+            let payloads: Vec<Payload> = opened.iter().map(payload).collect();
+            let (batch, refused) = walker::decode(signal, &payloads, &options);
+            let mut order: Vec<Option<usize>> = opened.iter().map(|o| Some(o.number)).collect();
+            for (at, error) in &refused {
+                order[*at] = None;
+                self.lock().refuse_malformed(opened[*at].number, error);
+            }
+            *self.order.lock().expect("no panic under this lock") = order.into_iter().flatten().collect();
+            batch
+        })?;
+        Ok(PyBatch::new(batch))
+    }
+
+    /// The rows that the requests have, none of them built; what is none is answered and counted here.
+    fn validate(&self, py: Python<'_>) -> PyResult<usize> {
+        guarded(py, || {
+            let (signal, opened) = {
+                let mut group = self.lock();
+                (group.signal, group.open())
+            };
+            let mut rows = 0;
+            for one in &opened {
+                match walker::validate(signal, &one.body) {
+                    Ok(count) => rows += count,
+                    Err(error) => self.lock().refuse_malformed(one.number, &error),
+                }
+            }
+            rows
+        })
     }
 
     #[pyo3(signature = (answer, exceptions=vec![]))]
