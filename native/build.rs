@@ -31,9 +31,14 @@ fn keys(table: &Path) -> String {
             .expect("writing to a String");
         }
     }
-    let mut out = String::from("pub fn rules(key: &[u8]) -> &'static [Rule] {\n    match key {\n");
+    // By length first: the compiler tries byte strings one after the other.
+    let mut lengths: BTreeMap<usize, String> = BTreeMap::new();
     for (key, list) in rules {
-        writeln!(out, "        b\"{key}\" => &[{list}],").expect("writing to a String");
+        writeln!(lengths.entry(key.len()).or_default(), "            b\"{key}\" => &[{list}],").expect("writing to a String");
+    }
+    let mut out = String::from("pub fn rules(key: &[u8]) -> &'static [Rule] {\n    match key.len() {\n");
+    for (length, arms) in lengths {
+        writeln!(out, "        {length} => match key {{\n{arms}            _ => &[],\n        }},").expect("writing to a String");
     }
     out + "        _ => &[],\n    }\n}\n"
 }

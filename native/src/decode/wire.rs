@@ -31,7 +31,18 @@ impl<'a> Cursor<'a> {
         self.at >= self.end
     }
 
+    #[inline]
     fn varint_of(&mut self, longest: usize) -> Result<u64> {
+        match self.body.get(self.at) {
+            Some(byte) if *byte < 0x80 && self.at < self.end => {
+                self.at += 1;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(longest),
+        }
+    }
+
+    fn long_varint(&mut self, longest: usize) -> Result<u64> {
         let mut value = 0u64;
         for index in 0..longest {
             if self.at + index >= self.end {
