@@ -59,6 +59,26 @@ def concat(batches: list[Batch]) -> Batch:
 def take(batch: Batch, indices: list[int]) -> Batch:
     """The rows at `indices`, in that order. Payloads are gone."""
 
+class Unify:
+    """What the processor `unify` does. `columns`: (column, attribute keys). Raises ValueError for an unknown column."""
+
+    def __init__(
+        self,
+        *,
+        default_ns: str = "default",
+        ns_attribute: str = "",
+        visibility: str = "user",
+        day_before_ns: int = 604800000000000,
+        day_after_ns: int = 86400000000000,
+        columns: list[tuple[str, list[str]]] = ...,
+        extensions: list[str] = ...,
+    ) -> None: ...
+    def complete(self, batch: Batch, ingested_at_ns: int, append_id: bytes) -> tuple[Batch, list[tuple[str, str, int]]]:
+        """The completed batch, and the rows that broke a soft check: (event source, check, rows)."""
+
+def slug(name: str) -> str:
+    """A name as a `ns` (`[a-z0-9][a-z0-9._-]{0,62}`); empty where nothing of it can be one."""
+
 class NativeBlock:
     """The bytes of a block: `memoryview(block)` reads them without copying."""
 

@@ -34,11 +34,13 @@ fn keys(table: &Path) -> String {
     // By length first: the compiler tries byte strings one after the other.
     let mut lengths: BTreeMap<usize, String> = BTreeMap::new();
     for (key, list) in rules {
-        writeln!(lengths.entry(key.len()).or_default(), "            b\"{key}\" => &[{list}],").expect("writing to a String");
+        writeln!(lengths.entry(key.len()).or_default(), "            b\"{key}\" => &[{list}],")
+            .expect("writing to a String");
     }
     let mut out = String::from("pub fn rules(key: &[u8]) -> &'static [Rule] {\n    match key.len() {\n");
     for (length, arms) in lengths {
-        writeln!(out, "        {length} => match key {{\n{arms}            _ => &[],\n        }},").expect("writing to a String");
+        writeln!(out, "        {length} => match key {{\n{arms}            _ => &[],\n        }},")
+            .expect("writing to a String");
     }
     out + "        _ => &[],\n    }\n}\n"
 }

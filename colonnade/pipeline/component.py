@@ -173,6 +173,8 @@ class Processor(Component):
     """False when it never changes rows or order (memory_limiter, batch): payloads may be forwarded undecoded."""
     rejects: ClassVar[bool] = False
     """True when it may leave out rows as `rejected`: requests are then processed one by one, to tell each its count."""
+    wants_whole: bool = False
+    """True when `attributes` and `context` should also hold what has a column (`unify` with `attributes: whole`)."""
 
     @abstractmethod
     def process(self, batch: Batch, ctx: BatchContext) -> Batch | None:

@@ -70,6 +70,7 @@ class Pipeline:
         self.host = host
         self.keeps_payloads = any(sender.exporter.forwards_payloads for sender in senders)
         self.rejects = any(stage.processor.rejects for stage in stages)
+        self.wants_whole = any(stage.processor.wants_whole for stage in stages)
         self._labels = {"pipeline": id, "otel_signal": signal}
 
     def admit(self, nbytes: int) -> None:
@@ -137,6 +138,7 @@ class Fanout:
         self.pipelines = tuple(pipelines)
         self.keeps_payloads = any(p.keeps_payloads for p in self.pipelines)
         self.rejects = any(p.rejects for p in self.pipelines)
+        self.wants_whole = any(p.wants_whole for p in self.pipelines)
 
     def admit(self, nbytes: int) -> None:
         """Raises Retryable when any pipeline must not take more."""

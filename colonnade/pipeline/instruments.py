@@ -118,7 +118,11 @@ TABLE: tuple[Instrument, ...] = (
         "normal",
     ),
     Instrument(
-        "processor_unify_soft_violations", "counter", "Rows that broke a soft check.", ("processor", "check"), "normal"
+        "processor_unify_soft_violations",
+        "counter",
+        "Rows that lack what their event type should have, or lie in the future; they are kept.",
+        ("processor", "event_source", "check"),
+        "normal",
     ),
     *_per_noun("exporter_sent", "Number of {} stored.", _EXPORTER),
     *_per_noun(

@@ -63,10 +63,16 @@ def value(message: Message) -> dict[str, Any]:
     """The fields of a message that say something."""
     said: dict[str, Any] = {}
     for field, content in message.ListFields():
-        if field.message_type is not None and field.message_type.name == "KeyValue" and message.DESCRIPTOR.name != "KeyValueList":
+        if (
+            field.message_type is not None
+            and field.message_type.name == "KeyValue"
+            and message.DESCRIPTOR.name != "KeyValueList"
+        ):
             said[field.name] = attributes(content)
         elif field.is_repeated:
-            said[field.name] = [value(item) if field.message_type is not None else scalar(field, item) for item in content]
+            said[field.name] = [
+                value(item) if field.message_type is not None else scalar(field, item) for item in content
+            ]
         elif field.message_type is not None:
             inner = value(content)
             # A message of defaults alone says what its absence says, unless it is the choice of a oneof.

@@ -46,12 +46,48 @@ def semantic_keys() -> list[str]:
         names = [name for row in csv.DictReader(lines) for name in row["otel_attributes"].split("|")]
     keys = sorted({name for name in names if name and not name.startswith("otlp:")})
     assert len(keys) > 100
-    return [*keys, "deployment.environment", "deployment.environment.name", "network.protocol.name", "exception.escaped"]
+    return [
+        *keys,
+        "deployment.environment",
+        "deployment.environment.name",
+        "network.protocol.name",
+        "exception.escaped",
+    ]
 
 
 KEYS = semantic_keys()
-ODD_KEYS = ["", "$", "$$", "$otlp.types", "$otlp.status", "$span_kind", "$env", "$temporality", "$b64", "$f", "a,b=c%", "é", "k"]
-TEXTS = ["", "x", "GET", "get", "POST", "_OTHER", "a,b=%", "é😀", "\x00", "line\nbreak\t\"quoted\"\\", "$", "$$", "0", "true", "NaN"]
+ODD_KEYS = [
+    "",
+    "$",
+    "$$",
+    "$otlp.types",
+    "$otlp.status",
+    "$span_kind",
+    "$env",
+    "$temporality",
+    "$b64",
+    "$f",
+    "a,b=c%",
+    "é",
+    "k",
+]
+TEXTS = [
+    "",
+    "x",
+    "GET",
+    "get",
+    "POST",
+    "_OTHER",
+    "a,b=%",
+    "é😀",
+    "\x00",
+    'line\nbreak\t"quoted"\\',
+    "$",
+    "$$",
+    "0",
+    "true",
+    "NaN",
+]
 SEMANTIC_TEXTS = [
     "200", "404", "503", "1.1", "2", "2.0", "HTTP/2", "http", "Grpc", "grpc", "mysql", "MySQL", "aws", "AWS", "publish", "receive",
     "process", "select", "SELECT", "https://user:pw@Shop.example:8443/cart/9?x=1#top", "/cart?x=1", "/", "?", "shop.example",
@@ -59,9 +95,63 @@ SEMANTIC_TEXTS = [
     "1e3", " 5", "0af7651916cd43dd8448eb211c80319c", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "OTHER", "error",
     "Warning", "WARN", "warn", "Information", "fatal", "panic", "TRACE", "success", "client_error", "en\x00d",
 ]  # fmt: skip
-INTS = [0, 1, 2, 3, 4, 8, 14, 16, 17, 99, 100, 200, 204, 301, 400, 404, 408, 429, 499, 500, 503, 504, 599, 600, 65535, 65536, 1000, 2**31 - 1]
-DOUBLES = [0.0, -0.0, 1.0, -1.5, 200.0, 0.1, 1e300, 5e-324, float("nan"), float("inf"), float("-inf"), 2.0**53, 1e16, 123456789.123, 1e21]
-TIMES = [0, 1, 1_772_600_767_123_456_789, 1_772_600_767_164_956_789, 2**63 - 1, 2**63, 2**64 - 1, 1_772_600_767_000_000_000]
+INTS = [
+    0,
+    1,
+    2,
+    3,
+    4,
+    8,
+    14,
+    16,
+    17,
+    99,
+    100,
+    200,
+    204,
+    301,
+    400,
+    404,
+    408,
+    429,
+    499,
+    500,
+    503,
+    504,
+    599,
+    600,
+    65535,
+    65536,
+    1000,
+    2**31 - 1,
+]
+DOUBLES = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.5,
+    200.0,
+    0.1,
+    1e300,
+    5e-324,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    2.0**53,
+    1e16,
+    123456789.123,
+    1e21,
+]
+TIMES = [
+    0,
+    1,
+    1_772_600_767_123_456_789,
+    1_772_600_767_164_956_789,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+    1_772_600_767_000_000_000,
+]
 
 
 class Source(Protocol):
@@ -98,7 +188,7 @@ class FromSeed:
         return self.random.randrange(count)
 
     def text(self) -> str:
-        alphabet = "abc \"\\%,=$\n\x00\x7fé€😀/?:.-"
+        alphabet = 'abc "\\%,=$\n\x00\x7fé€😀/?:.-'
         return "".join(self.random.choice(alphabet) for _ in range(self.random.randrange(8)))
 
     def binary(self, most: int) -> bytes:
@@ -126,7 +216,9 @@ class Maker:
         if descriptor.full_name == "opentelemetry.proto.common.v1.KeyValue":
             self.key_value(message, depth)
             return message
-        chosen = {oneof.full_name: self.choice([*oneof.fields, None]) for oneof in descriptor.oneofs if len(oneof.fields) > 1}
+        chosen = {
+            oneof.full_name: self.choice([*oneof.fields, None]) for oneof in descriptor.oneofs if len(oneof.fields) > 1
+        }
         for field in descriptor.fields:
             if field.full_name in NOT_FOR_THESE_SIGNALS:
                 continue

@@ -41,7 +41,11 @@ class Speller:
             elif field.has_presence:
                 present = message.HasField(field.name)
             else:
-                present = bool(getattr(message, field.name)) or self.maker.chance(3) or is_negative_zero(getattr(message, field.name))
+                present = (
+                    bool(getattr(message, field.name))
+                    or self.maker.chance(3)
+                    or is_negative_zero(getattr(message, field.name))
+                )
             if present:
                 spelled[field.json_name] = self.field(message, field)
             elif self.maker.chance(6):

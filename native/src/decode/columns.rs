@@ -4,7 +4,8 @@ use std::{hash::BuildHasher, sync::Arc};
 
 use arrow_array::{
     ArrayRef, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array, MapArray,
-    StringArray, StructArray, TimestampNanosecondArray, UInt8Array, UInt16Array, UInt32Array,
+    StringArray, StructArray, TimestampNanosecondArray, UInt8Array, UInt16Array, UInt32Array, cast::AsArray,
+    types::Int32Type,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef};
@@ -46,7 +47,7 @@ impl Texts {
         self.ends.resize(rows.max(self.ends.len()), end);
     }
 
-    fn finish(self) -> Result<StringArray, ArrowError> {
+    pub fn finish(self) -> Result<StringArray, ArrowError> {
         let offsets: Vec<i32> = std::iter::once(0).chain(self.ends).collect();
         StringArray::try_new(OffsetBuffer::new(offsets.into()), self.data.into(), None)
     }
@@ -84,7 +85,37 @@ impl Terms {
         key
     }
 
-    fn finish(self) -> Result<ArrayRef, ArrowError> {
+    /// The terms of a column that is to be completed.
+    pub fn of(column: &DictionaryArray<Int32Type>) -> Terms {
+        let mut terms = Terms::default();
+        let codes: Vec<i32> =
+            column.values().as_string::<i32>().iter().map(|t| terms.term(t.unwrap_or("").as_bytes())).collect();
+        let key = |row: usize| column.key(row).map_or(0, |key| codes[key]);
+        terms.keys = (0..column.len()).map(key).collect();
+        terms
+    }
+
+    /// Sets the text of a row; rows that are passed over are empty.
+    pub fn set(&mut self, row: usize, key: i32) {
+        self.keys.truncate(row);
+        self.keys.resize(row, 0);
+        self.keys.push(key);
+    }
+
+    /// Sets the text of a row that has none.
+    pub fn fill(&mut self, row: usize, text: &[u8]) {
+        if self.keys.get(row).is_none_or(|key| *key == 0) {
+            let key = self.term(text);
+            match self.keys.get_mut(row) {
+                Some(place) => *place = key,
+                None => self.set(row, key),
+            }
+        }
+    }
+
+    /// The column; rows beyond the last that was set are empty.
+    pub fn finish(mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
+        self.keys.resize(rows, 0);
         Ok(Arc::new(DictionaryArray::try_new(Int32Array::from(self.keys), Arc::new(self.values.finish()?))?))
     }
 }
@@ -234,7 +265,7 @@ impl Columns {
             match self.buffer(col) {
                 Buffer::Terms(terms) => {
                     let key = terms.term(text);
-                    set_key(terms, row, key);
+                    terms.set(row, key);
                 }
                 Buffer::Text(texts) => {
                     texts.pad(row);
@@ -258,7 +289,7 @@ impl Columns {
     pub fn key(&mut self, col: Col, key: i32) {
         let row = self.row;
         if let Buffer::Terms(terms) = self.buffer(col) {
-            set_key(terms, row, key);
+            terms.set(row, key);
         }
     }
 
@@ -333,22 +364,13 @@ impl Columns {
     }
 }
 
-fn set_key(terms: &mut Terms, row: usize, key: i32) {
-    terms.keys.truncate(row);
-    terms.keys.resize(row, 0);
-    terms.keys.push(key);
-}
-
 fn finish(buffer: Buffer, col: Col, rows: usize) -> Result<ArrayRef, ArrowError> {
     Ok(match buffer {
         Buffer::Text(mut texts) => {
             texts.pad(rows);
             Arc::new(texts.finish()?)
         }
-        Buffer::Terms(mut terms) => {
-            terms.keys.resize(rows, 0);
-            terms.finish()?
-        }
+        Buffer::Terms(terms) => terms.finish(rows)?,
         Buffer::Double(mut numbers) => {
             numbers.pad(rows);
             Arc::new(Float64Array::new(numbers.values.into(), nulls(numbers.valid)))

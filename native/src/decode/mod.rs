@@ -19,7 +19,7 @@
 
 pub mod any_value;
 mod attributes;
-mod columns;
+pub(crate) mod columns;
 pub mod compression;
 mod context;
 mod json;

@@ -1,1 +1,7 @@
-//! Columns to columns.
+//! Columns to columns: what processors do, as functions of whole batches.
+
+pub mod attribute;
+pub mod columns;
+pub mod ids;
+pub mod unify;
+pub mod url;
