@@ -1,8 +1,9 @@
 """Doors: the ports of the daemon and who is behind them.
 
 Receivers declare entries (routes on an endpoint); the doors bind each endpoint once, number the entries for the
-listener and wake the intake of an entry that has something waiting. Ports belong to the daemon, not to a graph: a reload keeps a
-port whose endpoint stays, and gives it the new routes at once; the old intakes finish what they have taken.
+listener and wake the intake of an entry that has something waiting. Ports belong to the daemon, not to a graph: a
+reload keeps a port whose endpoint stays, and gives it the new routes at once; the old intakes finish what they have
+taken.
 """
 
 from __future__ import annotations

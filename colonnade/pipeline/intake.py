@@ -3,8 +3,8 @@
 One per (receiver, signal, transport). Everything that waits is one group: one request when idle, hundreds under load;
 no code here runs per request. A small group is decoded and processed where it stands, a large one on an executor
 thread with the interpreter's lock released (a hop costs more than decoding a small group). Requests are looked at
-one by one only when a processor refused the group, to find the one it is about, or when a processor rejects rows, to tell
-each sender its count.
+one by one only when a processor refused the group, to find the one it is about, or when a processor rejects rows, to
+tell each sender its count.
 
 A group whose handling fails in an unforeseen way is answered as internal error, logged, and the next one is served.
 """

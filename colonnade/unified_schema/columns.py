@@ -6,12 +6,20 @@ import csv
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 TEXT = pa.utf8()
 LOW_CARDINALITY_TEXT = pa.dictionary(pa.int32(), pa.utf8())
 ANY_VALUE = pa.struct([pa.field("kind", pa.uint8(), nullable=False), pa.field("text", pa.utf8(), nullable=False)])
+
+
+def _map_of(value: pa.DataType) -> pa.DataType:
+    """Text to values that are never null."""
+    never_null: Any = pa.field("values", value, nullable=False)
+    return pa.map_(pa.utf8(), never_null)
+
 
 _ARROW: dict[str, pa.DataType] = {
     "uuid": pa.binary(16),
@@ -27,8 +35,8 @@ _ARROW: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
     "date32": pa.date32(),
     "json": TEXT,
-    "map<string,any>": pa.map_(pa.utf8(), pa.field("values", ANY_VALUE, nullable=False)),
-    "map<string,string>": pa.map_(pa.utf8(), pa.field("values", pa.utf8(), nullable=False)),
+    "map<string,any>": _map_of(ANY_VALUE),
+    "map<string,string>": _map_of(TEXT),
     "bytes": pa.binary(),
 }
 

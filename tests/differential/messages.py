@@ -89,11 +89,12 @@ TEXTS = [
     "NaN",
 ]
 SEMANTIC_TEXTS = [
-    "200", "404", "503", "1.1", "2", "2.0", "HTTP/2", "http", "Grpc", "grpc", "mysql", "MySQL", "aws", "AWS", "publish", "receive",
-    "process", "select", "SELECT", "https://user:pw@Shop.example:8443/cart/9?x=1#top", "/cart?x=1", "/", "?", "shop.example",
-    "OK", "DEADLINE_EXCEEDED", "deadline_exceeded", "pkg.Service/Method", "/pkg.Service/Method", "a/b/c", "Method", "123", "-1", "007",
-    "1e3", " 5", "0af7651916cd43dd8448eb211c80319c", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "OTHER", "error",
-    "Warning", "WARN", "warn", "Information", "fatal", "panic", "TRACE", "success", "client_error", "en\x00d",
+    "200", "404", "503", "1.1", "2", "2.0", "HTTP/2", "http", "Grpc", "grpc", "mysql", "MySQL", "aws", "AWS",
+    "publish", "receive", "process", "select", "SELECT", "https://user:pw@Shop.example:8443/cart/9?x=1#top",
+    "/cart?x=1", "/", "?", "shop.example", "OK", "DEADLINE_EXCEEDED", "deadline_exceeded", "pkg.Service/Method",
+    "/pkg.Service/Method", "a/b/c", "Method", "123", "-1", "007", "1e3", " 5", "0af7651916cd43dd8448eb211c80319c",
+    "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "OTHER", "error", "Warning", "WARN", "warn",
+    "Information", "fatal", "panic", "TRACE", "success", "client_error", "en\x00d",
 ]  # fmt: skip
 INTS = [
     0,

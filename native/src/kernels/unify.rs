@@ -142,7 +142,7 @@ fn name_spaces(
     let mut row = 0;
     for run in &batch.runs {
         let tenant = slug(&run.source.tenant);
-        let of_run = terms.term(if tenant.is_empty() { &options.default_ns } else { &*tenant }.as_bytes());
+        let of_run = terms.term(if tenant.is_empty() { options.default_ns.as_bytes() } else { tenant.as_bytes() });
         for row in row..row + run.rows {
             let stated = match own.get(row) {
                 "" if tenant.is_empty() => asked.as_ref().and_then(|asked| asked.get(row)),

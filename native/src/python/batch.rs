@@ -21,6 +21,9 @@ impl PyBatch {
     }
 }
 
+/// A run as Python sees it: rows, tenant, metadata pairs.
+type RunTuple = (usize, String, Vec<(String, String)>);
+
 const ARRAY: &CStr = c"arrow_array";
 const SCHEMA: &CStr = c"arrow_schema";
 
@@ -89,7 +92,7 @@ impl PyBatch {
 
     /// Per payload: rows, tenant, metadata pairs.
     #[getter]
-    fn runs(&self) -> Vec<(usize, String, Vec<(String, String)>)> {
+    fn runs(&self) -> Vec<RunTuple> {
         self.0.runs.iter().map(|r| (r.rows, r.source.tenant.to_string(), r.source.metadata.clone())).collect()
     }
 
