@@ -1,4 +1,4 @@
-//! Nanoseconds per span of the decoder: `cargo run --release --no-default-features --example decode_bench`.
+//! Nanoseconds per span of the decoder: `cargo run --release --no-default-features --example decode_bench [ROUNDS]`.
 
 use std::{hint::black_box, sync::Arc, time::Instant};
 
@@ -73,6 +73,7 @@ fn request(spans: u64) -> Vec<u8> {
 }
 
 fn main() {
+    let rounds: u32 = std::env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(60);
     for (spans, payloads) in [(512u64, 1usize), (512, 8), (10, 64)] {
         let body = request(spans);
         let bytes = body.len() as u64 / spans;
@@ -80,7 +81,7 @@ fn main() {
         let list = vec![payload; payloads];
         let count = spans as f64 * payloads as f64;
         let best = |work: &dyn Fn()| {
-            let times = (0..60).map(|_| {
+            let times = (0..rounds).map(|_| {
                 let start = Instant::now();
                 work();
                 start.elapsed().as_nanos() as f64

@@ -5,7 +5,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::wire::{Arena, Fields, Pieces, Value};
+use super::wire::{Arena, Fields, Pieces, Value, sized};
 use crate::schema::ValueKind;
 
 #[derive(Clone, Copy, Debug)]
@@ -119,8 +119,37 @@ impl<'a> Any<'a> {
     }
 }
 
+/// The parts of a `KeyValue` as encoders write it: the key, then a plain value, each once. `None` where it is spelled
+/// otherwise. The texts are not looked at.
+#[inline]
+pub fn plain_pair(message: &[u8]) -> Option<(&[u8], Any<'_>)> {
+    let [0x0a, rest @ ..] = message else { return None };
+    let (key, rest) = sized(rest)?;
+    let [0x12, rest @ ..] = rest else { return None };
+    let (value, []) = sized(rest)? else { return None };
+    let value = match value {
+        [] => Any::Empty,
+        [0x0a, rest @ ..] => match sized(rest)? {
+            (text, []) => Any::Text(text),
+            _ => return None,
+        },
+        [0x10, truth @ 0..=1] => Any::Bool(*truth == 1),
+        [0x18, number @ 0..=127] => Any::Int(i64::from(*number)),
+        [0x18, low, high @ 0..=127] => Any::Int(i64::from(low & 127) | i64::from(*high) << 7),
+        [0x21, bits @ ..] => Any::Double(f64::from_le_bytes(bits.try_into().ok()?)),
+        _ => return None,
+    };
+    Some((key, value))
+}
+
 /// The parts of a `KeyValue`.
+#[inline]
 pub fn key_value<'a>(message: &'a [u8], arena: &'a Arena) -> (&'a [u8], Any<'a>) {
+    plain_pair(message).unwrap_or_else(|| any_pair(message, arena))
+}
+
+#[inline(never)]
+fn any_pair<'a>(message: &'a [u8], arena: &'a Arena) -> (&'a [u8], Any<'a>) {
     let (mut key, mut value) = (&[][..], Pieces::default());
     for (number, field) in Fields::of(message) {
         match (number, field) {

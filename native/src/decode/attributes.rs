@@ -16,6 +16,9 @@ use crate::schema::{COLUMN_COUNT, Col, Kind};
 /// Up to this many keys are compared one by one to find repeated ones; more are hashed.
 const COMPARED_KEYS: usize = 32;
 
+/// Room made at once for a list of attributes.
+const TYPICAL_ATTRIBUTES: usize = 24;
+
 /// Longer text of a resource goes to no column that holds it once per row.
 pub const MAX_REPEATED_TEXT_BYTES: usize = 256;
 
@@ -29,28 +32,65 @@ pub struct Attribute<'a> {
 
 /// A list of attributes, each key once: the last value wins and stands where the key came first.
 pub fn collect<'a>(pairs: impl Iterator<Item = &'a [u8]>, arena: &'a Arena) -> Vec<Attribute<'a>> {
-    let mut list: Vec<Attribute<'a>> = Vec::new();
-    let mut index: HashMap<&'a [u8], usize, foldhash::fast::RandomState> = HashMap::default();
-    for pair in pairs {
+    let mut collector = Collector::default();
+    pairs.for_each(|pair| collector.add(pair, arena));
+    collector.list
+}
+
+/// The list in the making, pair by pair.
+#[derive(Default)]
+pub struct Collector<'a> {
+    pub list: Vec<Attribute<'a>>,
+    /// A bit for each sort of key seen: most keys are new, and are known to be so without comparing them.
+    seen: u64,
+    index: Option<Box<HashMap<&'a [u8], usize, foldhash::fast::RandomState>>>,
+}
+
+impl<'a> Collector<'a> {
+    #[inline]
+    pub fn add(&mut self, pair: &'a [u8], arena: &'a Arena) {
         let (key, value) = key_value(pair, arena);
-        if list.len() == COMPARED_KEYS && index.is_empty() {
-            index.extend(list.iter().enumerate().map(|(at, attribute)| (attribute.key, at)));
+        let sort = sort_of(key);
+        let new = self.seen & sort == 0;
+        self.seen |= sort;
+        if self.list.len() >= COMPARED_KEYS || !new {
+            return self.add_compared(key, value);
         }
-        let known = match index.is_empty() {
-            true => list.iter().position(|attribute| attribute.key == key),
-            false => index.get(key).copied(),
+        if self.list.capacity() == 0 {
+            self.list.reserve(TYPICAL_ATTRIBUTES);
+        }
+        self.list.push(Attribute { key, value, home: false });
+    }
+
+    #[inline(never)]
+    fn add_compared(&mut self, key: &'a [u8], value: Any<'a>) {
+        if self.list.len() >= COMPARED_KEYS && self.index.is_none() {
+            self.index = Some(Box::new(self.list.iter().enumerate().map(|(at, one)| (one.key, at)).collect()));
+        }
+        let known = match &self.index {
+            None => self.list.iter().position(|attribute| attribute.key == key),
+            Some(index) => index.get(key).copied(),
         };
         match known {
-            Some(at) => list[at].value = value,
+            Some(at) => self.list[at].value = value,
             None => {
-                if !index.is_empty() {
-                    index.insert(key, list.len());
+                if let Some(index) = &mut self.index {
+                    index.insert(key, self.list.len());
                 }
-                list.push(Attribute { key, value, home: false });
+                self.list.push(Attribute { key, value, home: false });
             }
         }
     }
-    list
+}
+
+/// One of 64 bits, the same for the same key.
+#[inline]
+fn sort_of(key: &[u8]) -> u64 {
+    let at = |place: usize| key.get(place).map_or(0, |byte| u32::from(*byte));
+    let length = key.len();
+    let mixed =
+        at(length.wrapping_sub(1)).wrapping_mul(7) ^ at(length / 2).wrapping_mul(29) ^ (length as u32).wrapping_mul(11);
+    1 << (mixed & 63)
 }
 
 /// The `KeyValue`s that stand under this number.
@@ -99,14 +139,14 @@ pub struct Fed<'a> {
 /// The columns that a list of attributes feeds.
 pub struct Feeds<'a> {
     pub list: Vec<Fed<'a>>,
-    /// Column to 1 + place in `list`.
-    places: [u16; COLUMN_COUNT],
+    /// Column to 1 + place in `list`, which has at most one entry per column.
+    places: [u8; COLUMN_COUNT],
 }
 
 impl<'a> Feeds<'a> {
     /// `resource`: whose attributes these are; `kind`: the span's kind, 0 for what is no span.
     pub fn of(attributes: &[Attribute<'a>], resource: bool, kind: i64, arena: &'a Arena) -> Feeds<'a> {
-        let mut feeds = Feeds { list: Vec::new(), places: [0; COLUMN_COUNT] };
+        let mut feeds = Feeds { list: Vec::with_capacity(attributes.len()), places: [0; COLUMN_COUNT] };
         for (at, attribute) in attributes.iter().enumerate() {
             for rule in rules(attribute.key) {
                 feeds.add(rule, at, attribute, resource, kind, arena);
@@ -115,26 +155,37 @@ impl<'a> Feeds<'a> {
         feeds
     }
 
+    #[inline]
     fn add(&mut self, rule: &Rule, at: usize, attribute: &Attribute<'a>, resource: bool, kind: i64, arena: &'a Arena) {
         let place = &mut self.places[rule.col as usize];
         if *place == 0 {
             self.list.push(Fed { col: rule.col, feeders: 0, rank: 0, cell: None, exact: None });
-            *place = self.list.len() as u16;
+            *place = self.list.len() as u8;
         }
         let fed = &mut self.list[*place as usize - 1];
         fed.feeders += 1;
-        let Some(cell) = convert(rule, attribute.value, kind, arena) else { return };
+        let (cell, same) = match (rule.transform, attribute.value) {
+            // Most attributes: text to a text column, as it is.
+            (Transform::None, Any::Text(text)) if !text.is_empty() && holds_text(rule.col) => {
+                (Cell::Text(Cow::Borrowed(text)), true)
+            }
+            (_, value) => {
+                let Some(cell) = convert(rule, value, kind, arena) else { return };
+                let same = same(value, &cell);
+                (cell, same)
+            }
+        };
         if fed.cell.is_some() && rule.rank < fed.rank {
             return;
         }
-        let repeated = resource && !matches!(rule.col.kind(), Kind::LcString);
         if let Cell::Text(text) = &cell
-            && repeated
+            && resource
             && text.len() > MAX_REPEATED_TEXT_BYTES
+            && !matches!(rule.col.kind(), Kind::LcString)
         {
             return;
         }
-        let exact = rule.canonical && rule.resource == resource && same(attribute.value, &cell);
+        let exact = same && rule.canonical && rule.resource == resource;
         (fed.rank, fed.exact, fed.cell) = (rule.rank, exact.then_some(at), Some(cell));
     }
 
@@ -144,6 +195,11 @@ impl<'a> Feeds<'a> {
             place => Some(&self.list[place as usize - 1]),
         }
     }
+}
+
+#[inline]
+fn holds_text(col: Col) -> bool {
+    matches!(col.kind(), Kind::LcString | Kind::String)
 }
 
 /// Whether the column's value is the attribute's very value.

@@ -11,6 +11,7 @@ use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef};
 use hashbrown::HashTable;
 
+use super::record::hex;
 use crate::{
     batch::record_batch,
     schema::{COLUMN_COUNT, Col, Kind, ValueKind, any_fields},
@@ -32,6 +33,7 @@ impl Texts {
         self.ends.push(self.data.len() as i32);
     }
 
+    #[inline]
     pub fn push(&mut self, text: &[u8]) {
         self.data.extend_from_slice(text);
         self.close();
@@ -59,21 +61,32 @@ pub struct Terms {
     values: Texts,
     table: HashTable<i32>,
     hasher: foldhash::fast::RandomState,
+    /// Of the text that was asked for last: the next one is often the same.
+    last: i32,
 }
 
 impl Default for Terms {
     fn default() -> Terms {
         let mut values = Texts::default();
         values.push(b"");
-        Terms { keys: Vec::new(), values, table: HashTable::new(), hasher: Default::default() }
+        Terms { keys: Vec::new(), values, table: HashTable::new(), hasher: Default::default(), last: 0 }
     }
 }
 
 impl Terms {
+    #[inline]
     pub fn term(&mut self, text: &[u8]) -> i32 {
         if text.is_empty() {
             return 0;
         }
+        if self.values.get(self.last as usize) == text {
+            return self.last;
+        }
+        self.last = self.other_term(text);
+        self.last
+    }
+
+    fn other_term(&mut self, text: &[u8]) -> i32 {
         let (values, hasher) = (&mut self.values, &self.hasher);
         let hash = hasher.hash_one(text);
         if let Some(key) = self.table.find(hash, |key| values.get(*key as usize) == text) {
@@ -96,9 +109,12 @@ impl Terms {
     }
 
     /// Sets the text of a row; rows that are passed over are empty.
+    #[inline]
     pub fn set(&mut self, row: usize, key: i32) {
-        self.keys.truncate(row);
-        self.keys.resize(row, 0);
+        if self.keys.len() != row {
+            self.keys.truncate(row);
+            self.keys.resize(row, 0);
+        }
         self.keys.push(key);
     }
 
@@ -132,10 +148,13 @@ impl<T> Default for Numbers<T> {
 }
 
 impl<T: Default + Copy> Numbers<T> {
+    #[inline]
     fn set(&mut self, row: usize, value: T) {
-        self.pad(row);
-        self.values.truncate(row);
-        self.valid.truncate(row);
+        if self.values.len() != row {
+            self.pad(row);
+            self.values.truncate(row);
+            self.valid.truncate(row);
+        }
         self.values.push(value);
         self.valid.push(true);
     }
@@ -254,11 +273,13 @@ impl Default for Columns {
 }
 
 impl Columns {
+    #[inline]
     fn buffer(&mut self, col: Col) -> &mut Buffer {
         self.buffers[col as usize].get_or_insert_with(|| Box::new(Buffer::of(col)))
     }
 
     /// Sets this row's text; empty text leaves the column alone. The last call for a row wins.
+    #[inline]
     pub fn text(&mut self, col: Col, text: &[u8]) {
         if !text.is_empty() {
             let row = self.row;
@@ -267,6 +288,7 @@ impl Columns {
                     let key = terms.term(text);
                     terms.set(row, key);
                 }
+                Buffer::Text(texts) if texts.len() == row => texts.push(text),
                 Buffer::Text(texts) => {
                     texts.pad(row);
                     texts.ends.truncate(row);
@@ -275,6 +297,16 @@ impl Columns {
                 }
                 _ => debug_assert!(false, "{} holds no text", col.name()),
             }
+        }
+    }
+
+    /// Sets this row's text to these bytes in lower hex.
+    pub fn hex(&mut self, col: Col, bytes: &[u8]) {
+        let row = self.row;
+        if let Buffer::Text(texts) = self.buffer(col) {
+            texts.pad(row);
+            hex(&mut texts.data, bytes);
+            texts.close();
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     any_value::Any,
-    attributes::{Feeds, collect, pairs, residue},
+    attributes::{Attribute, Collector, Feeds, residue},
     context::{Resource, Scope},
     record::Pass,
     reserved, semantics,
@@ -25,14 +25,16 @@ struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    fn of(message: &'a [u8]) -> Record<'a> {
-        let mut record = Record::default();
+    /// The record and its attributes.
+    fn of(message: &'a [u8], arena: &'a Arena) -> (Record<'a>, Vec<Attribute<'a>>) {
+        let (mut record, mut attributes) = (Record::default(), Collector::default());
         for field in Fields::of(message) {
             match field {
                 (1, Value::Fixed64(time)) => record.time = time,
                 (2, Value::Varint(number)) => record.severity = i64::from(number as i32),
                 (3, Value::Bytes(text)) => record.severity_text = text,
                 (5, Value::Bytes(piece)) => record.body.add(piece),
+                (6, Value::Bytes(pair)) => attributes.add(pair, arena),
                 (7, Value::Varint(count)) => record.dropped = u64::from(count as u32),
                 (8, Value::Fixed32(flags)) => record.flags = u64::from(flags),
                 (9, Value::Bytes(id)) => record.trace_id = id,
@@ -42,18 +44,17 @@ impl<'a> Record<'a> {
                 _ => {}
             }
         }
-        record
+        (record, attributes.list)
     }
 }
 
 pub fn row<'a>(pass: &mut Pass, message: &'a [u8], resource: &Resource<'a>, scope: &mut Scope<'a>, arena: &'a Arena) {
-    let record = Record::of(message);
+    let (record, mut attributes) = Record::of(message, arena);
     pass.columns.text(Col::EventType, b"log");
     pass.columns.text(Col::EventSource, b"otel.log");
     pass.trace_or_span_id(Col::TraceId, reserved::TRACE_ID, record.trace_id);
     pass.trace_or_span_id(Col::SpanId, reserved::SPAN_ID, record.span_id);
     pass.digest(message, scope.seed);
-    let mut attributes = collect(pairs(message, 6), arena);
     let feeds = Feeds::of(&attributes, false, 0, arena);
     pass.own_columns(&mut attributes, &feeds, resource, |_| false);
     let text_of = |key: &[u8]| match attributes.iter().find(|attribute| attribute.key == key)?.value {

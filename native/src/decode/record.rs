@@ -75,12 +75,10 @@ impl<'c> Pass<'c> {
 
     /// An id in lower hex; all zeros are no id, but are told apart from none.
     pub fn trace_or_span_id(&mut self, col: Col, zero_key: &str, id: &[u8]) -> bool {
-        let mut out = Vec::with_capacity(32);
-        hex(&mut out, id);
         let zero = id.iter().all(|byte| *byte == 0);
         match zero {
-            true => self.note_text(zero_key, &out),
-            false => self.columns.text(col, &out),
+            true => self.note_text(zero_key, "0".repeat(2 * id.len()).as_bytes()),
+            false => self.columns.hex(col, id),
         }
         !zero
     }
@@ -102,8 +100,9 @@ impl<'c> Pass<'c> {
 }
 
 pub fn hex(out: &mut Vec<u8>, id: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend(id.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
+    let start = out.len();
+    out.resize(start + 2 * id.len(), 0);
+    faster_hex::hex_encode(id, &mut out[start..]).expect("twice as long");
 }
 
 /// A named id within JSON.

@@ -2,7 +2,7 @@
 
 use super::{
     any_value::Any,
-    attributes::{Attribute, Cell, Feeds, collect, pairs, residue},
+    attributes::{Attribute, Cell, Collector, Feeds, collect, pairs, residue},
     context::{Resource, Scope, write_number, write_text},
     record::{Pass, write_id, write_int, write_own},
     reserved, semantics,
@@ -28,8 +28,9 @@ struct Span<'a> {
 }
 
 impl<'a> Span<'a> {
-    fn of(message: &'a [u8]) -> Span<'a> {
-        let mut span = Span::default();
+    /// The span and its attributes.
+    fn of(message: &'a [u8], arena: &'a Arena) -> (Span<'a>, Vec<Attribute<'a>>) {
+        let (mut span, mut attributes) = (Span::default(), Collector::default());
         for field in Fields::of(message) {
             match field {
                 (1, Value::Bytes(id)) => span.trace_id = id,
@@ -40,6 +41,7 @@ impl<'a> Span<'a> {
                 (6, Value::Varint(kind)) => span.kind = i64::from(kind as i32),
                 (7, Value::Fixed64(time)) => span.start = time,
                 (8, Value::Fixed64(time)) => span.end = time,
+                (9, Value::Bytes(pair)) => attributes.add(pair, arena),
                 (10, Value::Varint(count)) => span.dropped[0] = u64::from(count as u32),
                 (11, Value::Bytes(_)) => span.has_events = true,
                 (12, Value::Varint(count)) => span.dropped[1] = u64::from(count as u32),
@@ -50,12 +52,12 @@ impl<'a> Span<'a> {
                 _ => {}
             }
         }
-        span
+        (span, attributes.list)
     }
 }
 
 pub fn row<'a>(pass: &mut Pass, message: &'a [u8], resource: &Resource<'a>, scope: &mut Scope<'a>, arena: &'a Arena) {
-    let span = Span::of(message);
+    let (span, mut attributes) = Span::of(message, arena);
     pass.columns.text(Col::EventType, b"trace");
     pass.columns.text(Col::EventSource, b"otel.span");
     pass.columns.text(Col::EventName, span.name);
@@ -66,7 +68,6 @@ pub fn row<'a>(pass: &mut Pass, message: &'a [u8], resource: &Resource<'a>, scop
     }
     pass.trace_or_span_id(Col::ParentId, reserved::PARENT_ID, span.parent_id);
     times(pass, &span);
-    let mut attributes = collect(pairs(message, 9), arena);
     let feeds = Feeds::of(&attributes, false, span.kind, arena);
     pass.own_columns(&mut attributes, &feeds, resource, |_| false);
     let excepted = (span.has_events || span.has_links) && data(pass, message);

@@ -6,11 +6,12 @@
 
 use super::{
     DecodeError,
+    any_value::{Any, plain_pair},
     json::fields::{
         EXPORT_LOGS_SERVICE_REQUEST, EXPORT_METRICS_SERVICE_REQUEST, EXPORT_TRACE_SERVICE_REQUEST, Field, Label,
         Message, Type,
     },
-    wire::{Cursor, Value},
+    wire::{Cursor, Value, is_ascii},
 };
 use crate::batch::Signal;
 
@@ -80,6 +81,18 @@ fn fault<T>(offset: usize, message: impl Into<String>) -> Result<T> {
     Err(Box::new(Fault { offset, message: message.into(), path: Vec::new() }))
 }
 
+/// Whether this is an attribute as nearly all are: a key and a plain value in ASCII, spelled as encoders do. Others are
+/// looked at field by field.
+#[inline]
+fn is_plain(pair: &[u8]) -> bool {
+    match plain_pair(pair) {
+        Some(_) if is_ascii(pair) => true,
+        Some((key, Any::Text(text))) => is_ascii(key) && is_ascii(text),
+        Some((key, _)) => is_ascii(key),
+        None => false,
+    }
+}
+
 impl Walker<'_> {
     fn message(&mut self, message: &'static Message, place: Place, start: usize, end: usize, level: u32) -> Result<()> {
         if level > self.limits.max_depth {
@@ -88,35 +101,72 @@ impl Walker<'_> {
         let mut cursor = Cursor::new(self.body, start, end);
         let (rows, mut attributes, mut text, mut scopes) = (self.rows, 0u32, 0u64, 0u64);
         while !cursor.done() {
-            let (number, wire_type) = cursor.tag().or_else(|message| fault(cursor.at, message))?;
-            if wire_type == 3 {
-                let levels = self.limits.max_depth.saturating_sub(level) as usize;
-                cursor.skip_group(number, levels).or_else(|message| fault(cursor.at, message))?;
-                continue;
-            }
-            let field = message.fields.iter().find(|field| field.number == number);
-            let value_start = cursor.at;
-            let value = cursor
-                .value(wire_type)
-                .or_else(|message| fault(cursor.at, message))
-                .map_err(|fault| self.within(fault, field, start, value_start))?;
-            let (Some(field), Value::Bytes(bytes)) = (field, value) else { continue };
-            match (place, number) {
+            let field_start = cursor.at;
+            let Some((field, bytes)) = self.field(&mut cursor, message, start, level)? else { continue };
+            match (place, field.number) {
                 (Place::Resource, 1) | (Place::Metric, 2 | 12) => text += bytes.len() as u64,
                 (Place::Resource, 2) => scopes += 1,
-                _ if field.name == "attributes" => attributes += 1,
+                _ if field.attributes => {
+                    attributes += 1;
+                    if attributes <= self.limits.max_attributes && level + 2 <= self.limits.max_depth && is_plain(bytes)
+                    {
+                        continue;
+                    }
+                }
                 _ => {}
             }
             let checked = match attributes > self.limits.max_attributes {
-                true => fault(value_start, format!("more than {} attributes", self.limits.max_attributes)),
+                true => fault(cursor.at - bytes.len(), format!("more than {} attributes", self.limits.max_attributes)),
                 false => self.bytes(field, place, cursor.at - bytes.len(), cursor.at, level),
             };
-            checked.map_err(|fault| self.within(fault, Some(field), start, value_start))?;
+            checked.map_err(|fault| self.within(fault, Some(field), start, field_start))?;
         }
         match place {
             Place::Resource => self.copy(text, scopes.saturating_sub(1), start),
             Place::Metric => self.copy(text, (self.rows - rows) as u64, start),
             _ => Ok(()),
+        }
+    }
+
+    /// The next field, where it is a known one that has a length.
+    #[inline]
+    fn field<'b>(
+        &self,
+        cursor: &mut Cursor<'b>,
+        message: &'static Message,
+        start: usize,
+        level: u32,
+    ) -> Result<Option<(&'static Field, &'b [u8])>> {
+        if let Some((number, value)) = cursor.plain_field() {
+            let (Some(field), Value::Bytes(bytes)) = (message.field(number), value) else { return Ok(None) };
+            return Ok(Some((field, bytes)));
+        }
+        self.any_field(cursor, message, start, level)
+    }
+
+    #[inline(never)]
+    fn any_field<'b>(
+        &self,
+        cursor: &mut Cursor<'b>,
+        message: &'static Message,
+        start: usize,
+        level: u32,
+    ) -> Result<Option<(&'static Field, &'b [u8])>> {
+        let field_start = cursor.at;
+        let (number, wire_type) = cursor.tag().or_else(|message| fault(cursor.at, message))?;
+        if wire_type == 3 {
+            let levels = self.limits.max_depth.saturating_sub(level) as usize;
+            cursor.skip_group(number, levels).or_else(|message| fault(cursor.at, message))?;
+            return Ok(None);
+        }
+        let field = message.field(number);
+        let value = cursor
+            .value(wire_type)
+            .or_else(|message| fault(cursor.at, message))
+            .map_err(|fault| self.within(fault, field, start, field_start))?;
+        match (field, value) {
+            (Some(field), Value::Bytes(bytes)) => Ok(Some((field, bytes))),
+            _ => Ok(None),
         }
     }
 
@@ -127,6 +177,7 @@ impl Walker<'_> {
                 let inside = self.enter(place, field.number);
                 self.message(message, inside, start, end, level + 1)
             }
+            Type::String if is_ascii(&self.body[start..end]) => Ok(()),
             Type::String => match simdutf8::compat::from_utf8(&self.body[start..end]) {
                 Ok(_) => Ok(()),
                 Err(error) => fault(start + error.valid_up_to(), "text is not UTF-8"),

@@ -27,6 +27,7 @@ impl<'a> Cursor<'a> {
         Cursor { body, at, end }
     }
 
+    #[inline]
     pub fn done(&self) -> bool {
         self.at >= self.end
     }
@@ -58,11 +59,13 @@ impl<'a> Cursor<'a> {
         Err("a varint is too long")
     }
 
+    #[inline]
     pub fn varint(&mut self) -> Result<u64> {
         self.varint_of(10)
     }
 
     /// Field number and wire type.
+    #[inline]
     pub fn tag(&mut self) -> Result<(u32, u32)> {
         let start = self.at;
         let tag = self.varint_of(5)?;
@@ -73,6 +76,7 @@ impl<'a> Cursor<'a> {
         Ok((tag as u32 >> 3, tag as u32 & 7))
     }
 
+    #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8]> {
         if length > self.end - self.at {
             return Err("a field reaches beyond its message");
@@ -81,7 +85,16 @@ impl<'a> Cursor<'a> {
         Ok(&self.body[self.at - length..self.at])
     }
 
+    /// The next field, where it is spelled as nearly all are; else nothing is read.
+    #[inline]
+    pub fn plain_field(&mut self) -> Option<(u32, Value<'a>)> {
+        let (number, value, rest) = plain_field(&self.body[self.at..self.end])?;
+        self.at = self.end - rest.len();
+        Some((number, value))
+    }
+
     /// The value of a field that is not a group.
+    #[inline]
     pub fn value(&mut self, wire_type: u32) -> Result<Value<'a>> {
         Ok(match wire_type {
             0 => Value::Varint(self.varint()?),
@@ -125,27 +138,94 @@ impl<'a> Cursor<'a> {
 }
 
 /// The fields of a message that `validate` has passed, unknown groups left out.
-pub struct Fields<'a>(Cursor<'a>);
+pub struct Fields<'a> {
+    rest: &'a [u8],
+}
 
 impl<'a> Fields<'a> {
+    #[inline]
     pub fn of(message: &'a [u8]) -> Fields<'a> {
-        Fields(Cursor::new(message, 0, message.len()))
+        Fields { rest: message }
+    }
+
+    /// The next field, however it is spelled.
+    #[cold]
+    #[inline(never)]
+    fn any_next(&mut self) -> Option<(u32, Value<'a>)> {
+        let mut cursor = Cursor::new(self.rest, 0, self.rest.len());
+        while !cursor.done() {
+            let (number, wire_type) = cursor.tag().ok()?;
+            if wire_type != 3 {
+                let value = cursor.value(wire_type).ok()?;
+                self.rest = &self.rest[cursor.at..];
+                return Some((number, value));
+            }
+            cursor.skip_group(number, usize::MAX).ok()?;
+        }
+        self.rest = &[];
+        None
     }
 }
 
 impl<'a> Iterator for Fields<'a> {
     type Item = (u32, Value<'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<(u32, Value<'a>)> {
-        while !self.0.done() {
-            let (number, wire_type) = self.0.tag().ok()?;
-            if wire_type != 3 {
-                return Some((number, self.0.value(wire_type).ok()?));
-            }
-            self.0.skip_group(number, usize::MAX).ok()?;
+        if self.rest.is_empty() {
+            return None;
         }
-        None
+        match plain_field(self.rest) {
+            Some((number, value, rest)) => {
+                self.rest = rest;
+                Some((number, value))
+            }
+            None => self.any_next(),
+        }
     }
+}
+
+/// A field as nearly all are, and what comes after: a tag of one byte, a length of one or two, a small number. `None` for
+/// any other, and for none at all.
+#[inline]
+fn plain_field(bytes: &[u8]) -> Option<(u32, Value<'_>, &[u8])> {
+    let [tag @ 8..=127, after @ ..] = bytes else { return None };
+    let (value, rest) = match (tag & 7, after) {
+        (2, _) => {
+            let (bytes, rest) = sized(after)?;
+            (Value::Bytes(bytes), rest)
+        }
+        (0, [value @ 0..=127, rest @ ..]) => (Value::Varint(u64::from(*value)), rest),
+        (1, [a, b, c, d, e, f, g, h, rest @ ..]) => {
+            (Value::Fixed64(u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h])), rest)
+        }
+        _ => return None,
+    };
+    Some((u32::from(tag >> 3), value, rest))
+}
+
+/// Whether all bytes are ASCII; made for short text.
+#[inline]
+pub fn is_ascii(bytes: &[u8]) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let word = |eight: &[u8; 8]| u64::from_ne_bytes(*eight);
+    match (bytes.as_chunks::<8>(), bytes.last_chunk::<8>()) {
+        // The last eight bytes overlap the chunk before them, so that no byte is looked at alone.
+        ((chunks, _), Some(last)) => chunks.iter().fold(word(last), |all, chunk| all | word(chunk)) & HIGH == 0,
+        _ => bytes.iter().fold(0, |all, byte| all | byte) < 0x80,
+    }
+}
+
+/// Bytes with their length before them, and what comes after; `None` when the length takes more than two bytes, or they
+/// are cut off.
+#[inline]
+pub fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = match bytes {
+        [length @ 0..=127, rest @ ..] => (usize::from(*length), rest),
+        [low, high @ 0..=127, rest @ ..] => (usize::from(low & 127) | usize::from(*high) << 7, rest),
+        _ => return None,
+    };
+    rest.split_at_checked(length)
 }
 
 /// A singular message that may come in several pieces: protobuf merges them, which is what joining their bytes does.
