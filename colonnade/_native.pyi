@@ -59,6 +59,15 @@ def concat(batches: list[Batch]) -> Batch:
 def take(batch: Batch, indices: list[int]) -> Batch:
     """The rows at `indices`, in that order. Payloads are gone."""
 
+def partition(batches: list[Batch]) -> list[tuple[int, str, list[Batch]]]:
+    """The rows of every day and event type, ascending: (days since 1970-01-01, event type, batches).
+
+    The day is that of `timestamp` where `day` is absent. Raises ValueError where a column has not its type.
+    """
+
+def cluster(batches: list[Batch]) -> Batch:
+    """As `concat`, but the rows of one service together: services by name, the rows of one in order."""
+
 class Unify:
     """What the processor `unify` does. `columns`: (column, attribute keys). Raises ValueError for an unknown column."""
 

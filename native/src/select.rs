@@ -139,22 +139,22 @@ fn joined(parts: &[ArrayRef]) -> Result<ArrayRef, ArrowError> {
     }
 }
 
-fn joined_dictionaries(parts: &[&DictionaryArray<Int32Type>]) -> Result<ArrayRef, ArrowError> {
+fn joined_dictionaries<'a>(parts: &[&'a DictionaryArray<Int32Type>]) -> Result<ArrayRef, ArrowError> {
     let mut codes: HashMap<&str, i32> = HashMap::new();
     let mut texts: Vec<&str> = Vec::new();
     let mut keys: Vec<i32> = Vec::with_capacity(parts.iter().map(|p| p.len()).sum());
+    // Slices of one batch share its dictionary.
+    let mut maps: HashMap<*const (), Vec<i32>> = HashMap::new();
     for part in parts {
-        let map: Vec<i32> = part
-            .values()
-            .as_string::<i32>()
-            .iter()
-            .map(|text| {
+        let map = maps.entry(Arc::as_ptr(part.values()).cast()).or_insert_with(|| {
+            let code = |text: Option<&'a str>| {
                 *codes.entry(text.unwrap_or("")).or_insert_with_key(|text| {
                     texts.push(text);
                     texts.len() as i32 - 1
                 })
-            })
-            .collect();
+            };
+            part.values().as_string::<i32>().iter().map(code).collect()
+        });
         // The key of a null is any number, also where there are no values.
         keys.extend(part.keys().values().iter().map(|key| map.get(*key as usize).copied().unwrap_or(0)));
     }

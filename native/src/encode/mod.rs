@@ -1,4 +1,5 @@
 //! Columns to bytes.
 
 pub mod clickhouse;
+pub mod parquet;
 pub mod store;

@@ -14,7 +14,7 @@ use crate::{
     decode::{self, Encoding},
     encode::{
         clickhouse::{self, Buffer, Compression, NativeOptions},
-        store,
+        parquet, store,
     },
     select,
 };
@@ -56,6 +56,22 @@ fn concat(py: Python<'_>, batches: Vec<PyRef<'_, PyBatch>>) -> PyResult<PyBatch>
 fn take(py: Python<'_>, batch: &PyBatch, indices: Vec<u32>) -> PyResult<PyBatch> {
     let batch = batch.0.clone();
     py.detach(|| select::take(&batch, &indices)).map(PyBatch::new).map_err(arrow_error)
+}
+
+/// The rows of every day and event type: (days since 1970-01-01, event type, batches).
+#[pyfunction]
+fn partition(py: Python<'_>, batches: Vec<PyRef<'_, PyBatch>>) -> PyResult<Vec<(i32, String, Vec<PyBatch>)>> {
+    let batches = shared(&batches);
+    let folders = py.detach(|| parquet::partition(&batches)).map_err(arrow_error)?;
+    let batches = |batches: Vec<Batch>| batches.into_iter().map(PyBatch::new).collect();
+    Ok(folders.into_iter().map(|((day, event_type), rows)| (day, event_type, batches(rows))).collect())
+}
+
+/// The rows of all batches, services by name, the rows of one service in order.
+#[pyfunction]
+fn cluster(py: Python<'_>, batches: Vec<PyRef<'_, PyBatch>>) -> PyResult<PyBatch> {
+    let batches = shared(&batches);
+    py.detach(|| parquet::cluster(&batches)).map(PyBatch::new).map_err(arrow_error)
 }
 
 /// The bytes of a block, for whoever reads buffers (`memoryview`, `bytes`): handing them over copies nothing.
@@ -113,6 +129,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(store_attributes, module)?)?;
     module.add_function(wrap_pyfunction!(concat, module)?)?;
     module.add_function(wrap_pyfunction!(take, module)?)?;
+    module.add_function(wrap_pyfunction!(partition, module)?)?;
+    module.add_function(wrap_pyfunction!(cluster, module)?)?;
     module.add_function(wrap_pyfunction!(encode_native, module)?)?;
     module.add_class::<NativeBlock>()?;
     Ok(())
