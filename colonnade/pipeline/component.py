@@ -274,6 +274,10 @@ class StreamExporter(Exporter):
     async def abort(self, log_id: str) -> None:
         """Throws the unpublished stream away; the rows come again where the log still has them."""
 
+    def fits(self, part: Slice) -> bool:
+        """Whether the part can join what is unpublished of its log; if not, that is published first."""
+        return True
+
     def full(self, log_id: str) -> bool:
         """Whether the stream should be published now (for example: bytes of the file reached)."""
         return False

@@ -162,6 +162,12 @@ TABLE: tuple[Instrument, ...] = (
         (*_QUEUE, "reason"),
     ),
     Instrument("exporter_dead_letter_bytes", "gauge", "Bytes in the dead-letter folder.", _EXPORTER),
+    Instrument("exporter_files", "counter", "Files published.", _EXPORTER),
+    Instrument("exporter_files_rows", "counter", "Rows in published files.", _EXPORTER),
+    Instrument("exporter_files_bytes", "counter", "Bytes of published files.", _EXPORTER),
+    Instrument("exporter_buffered_bytes", "gauge", "Rows in memory on their way into files.", _EXPORTER, "normal"),
+    Instrument("exporter_unpublished_bytes", "gauge", "Bytes of files that are being made.", _EXPORTER, "normal"),
+    Instrument("exporter_unpublished_rows", "gauge", "Rows written and not published yet.", _EXPORTER, "normal"),
     Instrument(
         "pipeline_accepted_items",
         "counter",

@@ -45,6 +45,8 @@ class StreamSender(Sender):
     async def _write(self, part: Slice) -> None:
         self._in_flight += 1
         try:
+            if self._unpublished is not None and not self.stream.fits(part):
+                await self._publish()
             error = await self.see_through(lambda: self.stream.write(part), part)
         except (LeftInLog, asyncio.CancelledError):
             self.cursor.give_back(part)

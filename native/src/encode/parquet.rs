@@ -143,7 +143,8 @@ fn days(columns: &RecordBatch) -> Vec<i32> {
 /// names are renamed, not copied.
 fn conformed(batch: &Batch) -> Result<Batch, ArrowError> {
     let schema = batch.columns.schema();
-    let fits = |field: &FieldRef| Col::from_name(field.name()).is_none_or(|col| *field.data_type() == col.data_type());
+    let fits =
+        |field: &FieldRef| Col::from_name(field.name()).is_none_or(|col| field.data_type() == col.field().data_type());
     if schema.fields().iter().all(fits) {
         return Ok(batch.clone());
     }
