@@ -102,6 +102,14 @@ def encode_native(
     `table` is what DESCRIBE says (name, type). Raises NativeError (`no_columns`, `unexpected_type`, `too_many_rows`).
     """
 
+def encode_otlp(signal: str, batches: list[Batch], *, max_bytes: int = 0) -> list[bytes]:
+    """OTLP protobuf requests that hold all rows, equal resources and scopes together; none where there are no rows.
+
+    A request has at most `max_bytes` (0: what protobuf allows), but a record that is larger goes alone. Columns may have
+    any Arrow type that a store gives back. Raises NativeError (`unexpected_source`, `malformed`, `unexpected_type`);
+    `offset` is the row, counted over all batches, `path` the column.
+    """
+
 class Route:
     """Requests of a method and path, and how they are read.
 

@@ -14,13 +14,17 @@ fn main() {
     fs::write(out.with_file_name("keys.rs"), keys(&attributes)).expect("OUT_DIR is writable");
 }
 
-/// The function `rules`: what an attribute's key feeds. Names stand old to current, so the line is the rank.
+/// The function `rules`: what an attribute's key feeds, and the table `CANONICAL`. Names stand old to current, so the line is the rank.
 fn keys(table: &Path) -> String {
     let mut reader = csv::Reader::from_path(table).expect("otel_attributes.csv is readable");
-    let mut rules: BTreeMap<String, String> = BTreeMap::new();
+    let (mut rules, mut homes): (BTreeMap<String, String>, _) = (BTreeMap::new(), String::new());
     for (rank, record) in reader.records().enumerate() {
         let row = record.expect("otel_attributes.csv is well formed");
         let (canonical, resource) = (&row[2] == "canonical", &row[3] == "resource");
+        if canonical {
+            writeln!(homes, "    (\"{}\", Col::{}, {resource}),", &row[0], camel(&row[1]))
+                .expect("writing to a String");
+        }
         if &row[5] != "special" {
             write!(
                 rules.entry(row[0].to_owned()).or_default(),
@@ -42,7 +46,11 @@ fn keys(table: &Path) -> String {
         writeln!(out, "        {length} => match key {{\n{arms}            _ => &[],\n        }},")
             .expect("writing to a String");
     }
-    out + "        _ => &[],\n    }\n}\n"
+    out + "        _ => &[],\n    }\n}\n\n"
+        + &format!(
+            "/// The attributes that a column may hold alone: key, column, whether resources have it; else records.\n\
+             pub static CANONICAL: &[(&str, Col, bool)] = &[\n{homes}];\n"
+        )
 }
 
 /// The enum `Col` and its table `COLUMNS`, one entry per row of the CSV, in its order.

@@ -63,6 +63,13 @@ pub enum ValueKind {
     Bytes = 7,
 }
 
+impl ValueKind {
+    pub fn from_number(number: u8) -> Option<ValueKind> {
+        use ValueKind::{Array, Bool, Bytes, Double, Empty, Int, KvList, String};
+        [Empty, String, Bool, Int, Double, Array, KvList, Bytes].get(usize::from(number)).copied()
+    }
+}
+
 /// One row of the table of columns.
 #[derive(Debug)]
 pub struct Column {

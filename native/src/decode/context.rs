@@ -16,7 +16,8 @@ pub struct Resource<'a> {
     pub feeds: Feeds<'a>,
     /// What `labels.$env` says.
     pub environment: &'a [u8],
-    dropped: u64,
+    /// The message itself.
+    bytes: &'a [u8],
     schema_url: &'a [u8],
     hash: u128,
 }
@@ -58,8 +59,7 @@ impl<'a> Resource<'a> {
         }
         let environment = environment(&mut attributes, whole);
         let hash = xxh3_128(resource);
-        let (dropped, schema_url) = (dropped(resource, 2), schema_url(message));
-        Resource { attributes, feeds, environment, dropped, schema_url, hash }
+        Resource { attributes, feeds, environment, bytes: resource, schema_url: schema_url(message), hash }
     }
 
     fn write(&self, out: &mut Vec<u8>, full: bool, first: &mut bool) {
@@ -69,8 +69,42 @@ impl<'a> Resource<'a> {
             write_attributes(out, &self.attributes, full);
         }
         write_text(out, first, b"\"resource_schema_url\":", self.schema_url);
-        write_number(out, first, b"\"resource_dropped\":", self.dropped);
+        write_number(out, first, b"\"resource_dropped\":", dropped(self.bytes, 2));
+        let entities: Vec<&[u8]> = pairs(self.bytes, 3).collect();
+        if !entities.is_empty() {
+            comma(out, first);
+            out.extend_from_slice(b"\"resource_entities\":[");
+            let mut first_entity = true;
+            for entity in entities {
+                comma(out, &mut first_entity);
+                write_entity(out, entity);
+            }
+            out.push(b']');
+        }
     }
+}
+
+/// An `EntityRef`.
+fn write_entity(out: &mut Vec<u8>, message: &[u8]) {
+    let mut first = true;
+    out.push(b'{');
+    write_text(out, &mut first, b"\"schema_url\":", pairs(message, 1).last().unwrap_or_default());
+    write_text(out, &mut first, b"\"type\":", pairs(message, 2).last().unwrap_or_default());
+    for (number, name) in [(3, &b"\"id_keys\":["[..]), (4, b"\"description_keys\":[")] {
+        let mut first_key = true;
+        for key in pairs(message, number) {
+            if first_key {
+                comma(out, &mut first);
+                out.extend_from_slice(name);
+            }
+            comma(out, &mut first_key);
+            json_text(out, key);
+        }
+        if !first_key {
+            out.push(b']');
+        }
+    }
+    out.push(b'}');
 }
 
 /// `$env`, from the current name before the old one; the current one alone has its home there.

@@ -1,4 +1,5 @@
-//! Which attribute feeds which column: a plain `match`, generated from `otel_attributes.csv`.
+//! Which attribute feeds which column: a plain `match`, and a table of the columns that may be an attribute's only home,
+//! both generated from `otel_attributes.csv`.
 
 use crate::schema::Col;
 

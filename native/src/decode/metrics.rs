@@ -1,8 +1,10 @@
 //! Metric points, one row each (specification 3.3).
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 use super::{
     any_value::{Any, comma, json_double, json_int},
-    attributes::{Attribute, collect, pairs},
+    attributes::{Attribute, collect, pairs, residue},
     columns::Columns,
     context::{Resource, Scope, write_attributes},
     record::{Pass, fixed64s, write_double, write_id, write_int, write_own},
@@ -114,6 +116,9 @@ fn row(pass: &mut Pass, metric: &Metric, point: &[u8]) {
     identity(pass, metric, &attributes);
     times(pass, start, time);
     labels(pass.columns, &attributes);
+    if pass.whole && attributes.iter().any(|attribute| attribute.value.kind() != ValueKind::String) {
+        residue(&attributes, &mut pass.columns.attributes, true);
+    }
     match usize::try_from(metric.temporality).ok().and_then(|at| reserved::TEMPORALITIES.get(at)) {
         Some(&"") => {}
         Some(word) => pass.columns.labels.text(reserved::TEMPORALITY, word.as_bytes()),
@@ -122,13 +127,12 @@ fn row(pass: &mut Pass, metric: &Metric, point: &[u8]) {
     pass.note_text(reserved::DESCRIPTION, metric.description);
     pass.note_text(reserved::METADATA, &metric.metadata);
     pass.note(reserved::FLAGS, flags);
-    if flags & NO_RECORDED_VALUE == 0 {
-        match metric.kind {
-            GAUGE | SUM => number(pass, point),
-            HISTOGRAM => histogram(pass, point),
-            EXPONENTIAL => exponential(pass, point),
-            _ => summary(pass, point),
-        }
+    match metric.kind {
+        _ if flags & NO_RECORDED_VALUE != 0 => unrecorded(pass, metric.kind, point),
+        GAUGE | SUM => number(pass, point),
+        HISTOGRAM => histogram(pass, point),
+        EXPONENTIAL => exponential(pass, point),
+        _ => summary(pass, point),
     }
     if exemplars_field != 0 {
         exemplars(pass.columns, point, exemplars_field);
@@ -172,6 +176,29 @@ fn labels(columns: &mut Columns, attributes: &[Attribute]) {
     if !types.is_empty() {
         columns.labels.text(reserved::TYPES, types.as_bytes());
     }
+}
+
+/// A point without a recorded value fills no column of values, whatever its sender left in those fields.
+fn unrecorded(pass: &mut Pass, kind: u32, point: &[u8]) {
+    let is_value = |number| match kind {
+        GAUGE | SUM => matches!(number, 4 | 6),
+        HISTOGRAM => matches!(number, 4..=7 | 11 | 12),
+        EXPONENTIAL => matches!(number, 4..=9 | 12..=14),
+        _ => matches!(number, 4..=6),
+    };
+    let (mut cursor, mut fields) = (Cursor::new(point, 0, point.len()), Vec::new());
+    while !cursor.done() {
+        let start = cursor.at;
+        let Ok((number, wire_type)) = cursor.tag() else { return };
+        let passed = match wire_type {
+            3 => cursor.skip_group(number, usize::MAX),
+            _ => cursor.value(wire_type).map(drop),
+        };
+        if passed.is_ok() && wire_type != 3 && is_value(number) {
+            fields.extend_from_slice(&point[start..cursor.at]);
+        }
+    }
+    pass.note_text(reserved::UNRECORDED, STANDARD.encode(fields).as_bytes());
 }
 
 fn number(pass: &mut Pass, point: &[u8]) {

@@ -7,8 +7,9 @@
 //!
 //! Every value has one home (architecture 3). Attributes: `otel_attributes.csv` says which key feeds which column, and
 //! which may live there alone. What has no column is kept under the keys of [`reserved`]. `context` holds
-//! `{"resource":{..},"resource_schema_url":..,"resource_dropped":..,"scope":{"name":..,"version":..,"attributes":{..},
-//! "schema_url":..,"dropped":..}}`, each part only when it is not empty; the scope's name lives in `log_logger` and is
+//! `{"resource":{..},"resource_schema_url":..,"resource_dropped":..,"resource_entities":[{"schema_url":..,"type":..,
+//! "id_keys":[..],"description_keys":[..]}],"scope":{"name":..,"version":..,"attributes":{..},"schema_url":..,
+//! "dropped":..}}`, each part only when it is not empty; the scope's name lives in `log_logger` and is
 //! in `context` only where another attribute feeds that column. Rows whose own attributes feed a column that is the
 //! home of a resource attribute have a `context` with all of the resource.
 //!
@@ -22,7 +23,7 @@ mod attributes;
 pub(crate) mod columns;
 pub mod compression;
 mod context;
-mod json;
+pub(crate) mod json;
 pub mod keys;
 mod logs;
 mod metrics;

@@ -44,6 +44,8 @@ pub const DESCRIPTION: &str = "$otlp.description";
 pub const METADATA: &str = "$otlp.metadata";
 /// Decimal text of a number point that is an integer.
 pub const AS_INT: &str = "$otlp.as_int";
+/// Base64 of the value fields of a point that says that it has no recorded value.
+pub const UNRECORDED: &str = "$otlp.unrecorded";
 /// A count beyond i64.
 pub const COUNT: &str = "$otlp.count";
 /// Lower hex of ids that are all zeros, which columns do not hold.

@@ -20,14 +20,14 @@ use crate::{
 
 type Refused = (usize, String, usize, String);
 
-fn signal_of(name: &str) -> PyResult<Signal> {
+pub fn signal_of(name: &str) -> PyResult<Signal> {
     Signal::from_name(name).ok_or_else(|| PyValueError::new_err(format!("unknown signal {name:?}")))
 }
 
 /// Runs without the GIL; a panic becomes a `NativeError`.
 pub fn guarded<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
     py.detach(|| catch_unwind(AssertUnwindSafe(work)))
-        .map_err(|_| native_error(py, "panic", "the decoder failed; please report it".into(), None, ""))
+        .map_err(|_| native_error(py, "panic", "the native part failed; please report it".into(), None, ""))
 }
 
 /// The rows of all payloads, and what was refused: (index, message, offset, path).

@@ -7,14 +7,15 @@ use pyo3::{exceptions::PyValueError, ffi, prelude::*, types::PyBytes};
 
 use super::{
     batch::{PyBatch, arrow_error},
+    decode::{guarded, signal_of},
     error::{decode_error, decompress_error, native_error},
 };
 use crate::{
-    batch::{Batch, Signal},
+    batch::Batch,
     decode::{self, Encoding},
     encode::{
         clickhouse::{self, Buffer, Compression, NativeOptions},
-        parquet, store,
+        otlp, parquet, store,
     },
     select,
 };
@@ -22,8 +23,7 @@ use crate::{
 /// The OTLP protobuf request that an OTLP/JSON request means.
 #[pyfunction]
 fn json_to_protobuf<'py>(py: Python<'py>, signal: &str, json: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-    let signal =
-        Signal::from_name(signal).ok_or_else(|| PyValueError::new_err(format!("unknown signal {signal:?}")))?;
+    let signal = signal_of(signal)?;
     let body = py.detach(|| decode::json_to_protobuf(signal, json)).map_err(|error| decode_error(py, &error))?;
     Ok(PyBytes::new(py, &body))
 }
@@ -118,6 +118,22 @@ fn encode_native(
     Ok(blocks.into_iter().map(|block| (block.day, block.rows, NativeBlock(block.bytes))).collect())
 }
 
+/// OTLP protobuf requests that hold all rows, each of at most `max_bytes` (0: no limit of ours).
+#[pyfunction]
+#[pyo3(signature = (signal, batches, *, max_bytes=0))]
+fn encode_otlp<'py>(
+    py: Python<'py>,
+    signal: &str,
+    batches: Vec<PyRef<'py, PyBatch>>,
+    max_bytes: usize,
+) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let signal = signal_of(signal)?;
+    let batches = shared(&batches);
+    let requests = guarded(py, || otlp::encode_otlp(signal, &batches, max_bytes))?
+        .map_err(|error| native_error(py, error.code, error.to_string(), error.row, error.column))?;
+    Ok(requests.iter().map(|request| PyBytes::new(py, request)).collect())
+}
+
 /// The batches themselves: cheap to clone, and usable without the GIL.
 fn shared(batches: &[PyRef<'_, PyBatch>]) -> Vec<Batch> {
     batches.iter().map(|batch| Batch::clone(&batch.0)).collect()
@@ -132,6 +148,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(partition, module)?)?;
     module.add_function(wrap_pyfunction!(cluster, module)?)?;
     module.add_function(wrap_pyfunction!(encode_native, module)?)?;
+    module.add_function(wrap_pyfunction!(encode_otlp, module)?)?;
     module.add_class::<NativeBlock>()?;
     Ok(())
 }

@@ -9,7 +9,7 @@
 //! protocol's field order yields the very bytes that an official library writes.
 
 pub(in crate::decode) mod fields;
-mod reader;
+pub(crate) mod reader;
 
 use base64::{
     Engine,
@@ -56,7 +56,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn new(offset: usize, message: impl Into<String>) -> Box<Fault> {
+    pub fn new(offset: usize, message: impl Into<String>) -> Box<Fault> {
         Box::new(Fault { offset, message: message.into(), path: Vec::new() })
     }
 
@@ -65,7 +65,7 @@ impl Fault {
         self
     }
 
-    fn told(self) -> DecodeError {
+    pub fn told(self) -> DecodeError {
         let mut path = String::new();
         for segment in self.path.iter().rev() {
             if !path.is_empty() && !segment.starts_with('[') {
