@@ -34,6 +34,15 @@ def batches_of(table: pa.Table, signal: str) -> list[Batch]:
     return [Batch.from_arrow(batch, signal) for batch in table.to_batches()]
 
 
+def rows_of(batch: Batch) -> list[dict[str, Any]]:
+    """The rows; times are nanoseconds since 1970, because Python's own end at microseconds."""
+    table = pa.table(pa.record_batch(batch))
+    for number, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            table = table.set_column(number, field.name, table.column(number).cast(pa.int64()))
+    return table.to_pylist()
+
+
 def merged(signal: str, requests: Iterable[Message | bytes]) -> Message:
     """One request that says what all of them say."""
     whole = REQUESTS[signal]()
@@ -42,7 +51,9 @@ def merged(signal: str, requests: Iterable[Message | bytes]) -> Message:
     return whole
 
 
-def assert_says(signal: str, batches: Batch | list[Batch], messages: Iterable[Message], *, ordered: bool = True) -> None:
+def assert_says(
+    signal: str, batches: Batch | list[Batch], messages: Iterable[Message], *, ordered: bool = True
+) -> None:
     """The rows say what the requests say. A store (not `ordered`) gives completed rows back in an order of its own."""
     requests = encode_otlp(signal, batches if isinstance(batches, list) else [batches])
     left, right = canonical(merged(signal, messages)), canonical(merged(signal, requests))
