@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
@@ -55,9 +56,14 @@ class Registry:
         return self._load(f"{kind}.{canonical}"), True
 
     def aliases(self) -> dict[tuple[str, str], str]:
-        """(kind, older spelling) to type. Loads every component, so only asked when a type is not known."""
+        """(kind, older spelling) to type. Loads every component, so only asked when a type is not known; a broken one
+        has none, which is told where it is used."""
         if self._aliases is None:
-            self._aliases = {(f.kind, alias): f.type for f in self for alias in f.aliases}
+            self._aliases = {}
+            for name in sorted(self._points):
+                with suppress(BadRegistration):
+                    factory = self._load(name)
+                    self._aliases |= {(factory.kind, alias): factory.type for alias in factory.aliases}
         return self._aliases
 
     def __iter__(self) -> Iterator[Factory]:
@@ -68,8 +74,9 @@ class Registry:
         if not isinstance(point, Factory):
             try:
                 loaded = point.load()
-            except ImportError as error:
-                raise BadRegistration(name, f"{point.value} can not be imported: {error}") from error
+            except Exception as error:  # whatever a stranger's module does while it is imported
+                reason = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+                raise BadRegistration(name, f"{point.value} can not be imported: {reason}") from error
             if not isinstance(loaded, Factory):
                 raise BadRegistration(name, f"{point.value} is a {type(loaded).__name__}, not a Factory")
             self._points[name] = point = loaded

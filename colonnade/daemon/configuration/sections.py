@@ -113,18 +113,10 @@ def canonical(text: str, kinds: tuple[Kind, ...], ids: Ids, registry: Registry) 
         if (kind, id) in ids.places:
             return kind, id
     for kind in kinds:
-        renamed = _aliases(registry).get((kind, id.type)) if ids.defined(kind) else None
+        renamed = registry.aliases().get((kind, id.type)) if ids.defined(kind) else None
         if renamed and (kind, ComponentId(renamed, id.name)) in ids.places:
             return kind, ComponentId(renamed, id.name)
     return None
-
-
-def _aliases(registry: Registry) -> dict[tuple[str, str], str]:
-    """Older spellings; none when an installed component is broken, which is told where it is used."""
-    try:
-        return dict(registry.aliases())
-    except BadRegistration:
-        return {}
 
 
 def check_together(components: Components, findings: Findings) -> None:
