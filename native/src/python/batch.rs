@@ -3,13 +3,17 @@
 use std::{ffi::CStr, sync::Arc};
 
 use arrow_array::{
-    Array, RecordBatch, StructArray,
+    Array, ArrayRef, MapArray, RecordBatch, StructArray,
+    cast::AsArray,
     ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi, to_ffi},
 };
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Field, FieldRef};
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyCapsule};
 
-use crate::batch::{Batch, Run, Signal, Source, record_batch};
+use crate::{
+    batch::{Batch, Run, Signal, Source, record_batch},
+    schema::Col,
+};
 
 /// Rows in unified columns; see `batch.rs` and the stub `colonnade/_native.pyi`.
 #[pyclass(name = "Batch", frozen, module = "colonnade._native")]
@@ -144,7 +148,21 @@ pub fn import(data: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
     }
     let rows = data.len();
     let (fields, arrays, _) = StructArray::from(data).into_parts();
-    record_batch(fields.iter().cloned().collect(), arrays, rows).map_err(arrow_error)
+    let (fields, arrays) =
+        fields.iter().zip(arrays).map(|(f, a)| named_as_the_table(f, &a).unwrap_or_else(|| (f.clone(), a))).unzip();
+    record_batch(fields, arrays, rows).map_err(arrow_error)
+}
+
+/// A map column whose entries are named as the table names them: Arrow leaves the names open, and pyarrow has others.
+/// `None` for what is no map of the table's type.
+fn named_as_the_table(field: &FieldRef, array: &ArrayRef) -> Option<(FieldRef, ArrayRef)> {
+    let DataType::Map(entries, sorted) = Col::from_name(field.name())?.data_type() else { return None };
+    let DataType::Struct(pair) = entries.data_type() else { return None };
+    let (_, offsets, pairs, nulls, _) = array.as_map_opt()?.clone().into_parts();
+    let (_, columns, _) = pairs.into_parts();
+    let pairs = StructArray::try_new(pair.clone(), columns, None).ok()?;
+    let map = MapArray::try_new(entries, offsets, pairs, nulls, sorted).ok()?;
+    Some((Arc::new(Field::new(field.name(), map.data_type().clone(), field.is_nullable())), Arc::new(map)))
 }
 
 pub fn arrow_error(error: arrow_schema::ArrowError) -> PyErr {
