@@ -135,7 +135,7 @@ pub fn plain_pair(message: &[u8]) -> Option<(&[u8], Any<'_>)> {
         },
         [0x10, truth @ 0..=1] => Any::Bool(*truth == 1),
         [0x18, number @ 0..=127] => Any::Int(i64::from(*number)),
-        [0x18, low, high @ 0..=127] => Any::Int(i64::from(low & 127) | i64::from(*high) << 7),
+        [0x18, low @ 128..=255, high @ 0..=127] => Any::Int(i64::from(low & 127) | i64::from(*high) << 7),
         [0x21, bits @ ..] => Any::Double(f64::from_le_bytes(bits.try_into().ok()?)),
         _ => return None,
     };
