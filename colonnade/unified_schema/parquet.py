@@ -31,6 +31,7 @@ pa: Any = pyarrow
 PARTITION_COLUMNS = ("day", "event_type")
 # What Hive calls the folder of rows without a value.
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+EVENT_TYPE_MAX_BYTES = 200
 BLOOM_COLUMNS = ("trace_id",)
 BLOOM_FALSE_POSITIVES = 0.01
 
@@ -99,6 +100,12 @@ def encoding(schema: Any) -> Encoding:
 
 
 def folder(days: int, event_type: str) -> str:
-    """`day=2026-03-04/event_type=trace`, of days since 1970-01-01."""
-    day = date(1970, 1, 1) + timedelta(days)
-    return f"day={day.isoformat()}/event_type={quote(event_type, safe='') or NO_VALUE}"
+    """`day=2026-03-04/event_type=trace`, of days since 1970-01-01. Raises ValueError where that can be no folder."""
+    name = quote(event_type, safe="") or NO_VALUE
+    if len(name) > EVENT_TYPE_MAX_BYTES:
+        raise ValueError(f"an event type of {len(event_type)} characters is too long for a folder's name")
+    try:
+        day = date(1970, 1, 1) + timedelta(days)
+    except OverflowError:
+        raise ValueError(f"day {days} since 1970-01-01 is beyond the years 1 to 9999") from None
+    return f"day={day.isoformat()}/event_type={name}"

@@ -16,7 +16,7 @@ from colonnade.unified_schema.parquet import folder
 
 # Files that have left memory keep a writer; more of them, or more folders, and everything is published early.
 OPEN_FILES_MAX = 32
-FOLDERS_MAX = 256
+FOLDERS_MAX = 128
 # Bytes of a file per byte of rows in memory: what typical spans, logs and points come to.
 TYPICAL_RATIO = 0.15
 
@@ -125,13 +125,18 @@ class Stream:
 
     def _split(self, part: Slice) -> dict[str, list[Batch]]:
         """The part's rows by folder."""
+        if not self.takes(part):
+            raise Permanent("unfit_rows", "rows have columns that their file has not, and it has begun")
         for name, type in extensions(part.batches).items():
             if self.extensions.setdefault(name, type) != type:
-                raise Permanent("column_type", f"column {name} is {type}, but was {self.extensions[name]} before")
+                raise Permanent("unfit_rows", f"column {name} is {type}, but was {self.extensions[name]} before")
+        folders: dict[str, list[Batch]] = {}
         try:
-            return {folder(day, event_type): rows for day, event_type, rows in partition(part.batches)}
+            for day, event_type, batches in partition(part.batches):
+                folders.setdefault(folder(day, event_type), []).extend(batches)
         except ValueError as error:
-            raise Permanent("column_type", f"rows can not be written as Parquet: {error}") from None
+            raise Permanent("unfit_rows", f"rows can not be written as Parquet: {error}") from None
+        return folders
 
     def _make_room(self, buffer_bytes: int) -> None:
         for file in self._files.values():
