@@ -259,9 +259,9 @@ async def test_spooled_rows_that_somebody_removed_are_told_as_lost_not_retried_f
     assert numbers(tmp_path) == list(range(90, 95))
 
 
-async def test_leftovers_of_a_crash_are_removed_at_start_and_only_they(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def crashed(tmp_path: Path) -> Path:
+    """The archive of a process that was killed with 20 rows published and a row group in the spool."""
     program = (
         "import asyncio, os\n"
         "from pathlib import Path\n"
@@ -277,20 +277,26 @@ async def test_leftovers_of_a_crash_are_removed_at_start_and_only_they(
         "    os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())\n"
     )
-    crashed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-    assert crashed.returncode == -9, crashed.stderr.decode()
-    assert len(spooled(tmp_path)) == 1
-    foreign = tmp_path / ".unpublished" / "parquet%2Fother" / "1.tmp"
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert process.returncode == -9, process.stderr.decode()
+    return tmp_path
+
+
+async def test_leftovers_of_a_crash_are_removed_at_start_and_only_they(
+    crashed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(spooled(crashed)) == 1
+    foreign = crashed / ".unpublished" / "parquet%2Fother" / "1.tmp"
     foreign.parent.mkdir()
-    mine = tmp_path / ".unpublished" / "parquet" / "notes.txt"
+    mine = crashed / ".unpublished" / "parquet" / "notes.txt"
     for file in (foreign, mine):
         file.write_text("kept")
     with caplog.at_level("WARNING"):
-        async with running(tmp_path):
-            assert spooled(tmp_path) == [foreign]
+        async with running(crashed):
+            assert spooled(crashed) == [foreign]
     assert "removed 1 unfinished files" in caplog.text
     assert mine.exists()
-    assert numbers(tmp_path) == list(range(20))
+    assert numbers(crashed) == list(range(20))
 
 
 async def test_an_instance_that_a_reload_starts_leaves_the_running_ones_files_alone(tmp_path: Path) -> None:
@@ -324,10 +330,11 @@ async def test_a_path_that_can_not_be_written_to_is_an_error_at_start(tmp_path: 
     await exporter.shutdown()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-async def test_a_folder_without_permission_is_an_error_at_start(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(ColonnadeError, match="give the daemon's user the right to write there"):
+async def test_a_folder_without_permission_is_an_error_at_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "os", Disk(1, errno.EACCES, "Permission denied"))
+    with pytest.raises(ColonnadeError, match="Permission denied; give the daemon's user the right to write there"):
         await exporter_of(tmp_path / "archive").start(FakeHost("parquet"))
 
 
