@@ -1,4 +1,4 @@
-"""Every registered component: starts, stops, starts again, in any order that a daemon may ask for; leaves nothing open."""
+"""Every registered component: starts, stops and starts again, in any order; leaves nothing open."""
 
 from __future__ import annotations
 
@@ -54,10 +54,12 @@ async def start(component: Component, host: Any) -> bool:
     try:
         await component.start(host)
     except ColonnadeError as error:
-        assert len(error.message) > 20, error
-        await component.shutdown()
-        return False
-    return True
+        refusal = error
+    else:
+        return True
+    assert len(refusal.message) > 20, refusal
+    await component.shutdown()
+    return False
 
 
 Scene = Callable[[Component, Any], Awaitable[None]]
@@ -140,7 +142,6 @@ def play(sample: Sample, scene: Scene, folder: Path) -> None:
 
 def open_things() -> tuple[list[str], int]:
     """What the process has open: descriptors by what they lead to, and threads."""
-    gc.collect()  # an exception's traceback may keep what nobody uses any more
     descriptors: list[str] = []
     for number in os.listdir("/proc/self/fd"):
         try:
@@ -157,7 +158,8 @@ def settled(before: tuple[list[str], int]) -> None:
     deadline = time.monotonic() + SETTLED_WITHIN_S
     pause = threading.Event()
     while grown(before, open_things()) and time.monotonic() < deadline:
-        pause.wait(0.01)
+        gc.collect()  # an exception's traceback may keep what nobody uses any more
+        pause.wait(0.05)
     assert not grown(before, open_things()), f"left open: {grown(before, open_things())}"
 
 

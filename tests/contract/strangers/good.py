@@ -88,7 +88,7 @@ class File(Exporter):
         self._file: Any = None
 
     async def start(self, host: Any) -> None:
-        self._file = open(self.config.path, "a")  # noqa: ASYNC230
+        self._file = open(self.config.path, "a")  # noqa: ASYNC230, SIM115
 
     async def shutdown(self) -> None:
         file, self._file = self._file, None
