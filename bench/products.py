@@ -1,0 +1,168 @@
+"""What is measured: a program that takes OTLP, running with a configuration that sends rows to a store."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bench.cases import NOUNS, Case
+from bench.stores import POLL_S, STANDS_STILL_S, Embedded, Nothing, Parquet, Server, Store, wait_rows
+from tests.daemon_process import Daemon, free_port
+from tests.servers.clickhouse import ClickHouseServer
+
+# Several rolls in a round, so that closing files is part of the figure.
+PARQUET_ROLL = {"max_age": "2s"}
+
+
+class Unavailable(Exception):
+    """The product can not run this case; the text says why."""
+
+
+class Stores(ExitStack):
+    """The real servers of a run, started when first needed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clickhouse: ClickHouseServer | None = None
+
+    def clickhouse(self) -> ClickHouseServer:
+        if self._clickhouse is None:
+            self._clickhouse = ClickHouseServer.start()
+            self.callback(self._clickhouse.stop)
+        return self._clickhouse
+
+
+class Running(ABC):
+    """A started product: where it listens, and what it and its store say of the rows."""
+
+    pid: int
+    http: str
+    grpc: str
+    store: Store
+    ready_after_s: float
+
+    @abstractmethod
+    def accepted(self, case: Case) -> int | None:
+        """Rows taken since the start by its own counters; None where it has none."""
+
+    @abstractmethod
+    def settle(self, case: Case, rows: int) -> None:
+        """Returns once so many rows, counted from the start, are where they end; or never will be."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ends it, rows under way stored first."""
+
+    def address(self, case: Case) -> str:
+        return self.grpc if case.protocol == "grpc" else self.http
+
+
+class Product(ABC):
+    """Something that can be started for a case."""
+
+    name: str
+
+    @abstractmethod
+    def start(self, case: Case, stores: Stores, folder: Path) -> Running:
+        """Raises Unavailable."""
+
+    @abstractmethod
+    def start_sidecar(self, folder: Path) -> Running:
+        """The smallest useful configuration: OTLP, a memory limit, a batch, nothing stored."""
+
+
+class Colonnade(Product):
+    """The daemon of this repository."""
+
+    name = "colonnade"
+
+    def start(self, case: Case, stores: Stores, folder: Path) -> Running:
+        processors = {
+            "memory_limiter": {"check_interval": "1s", "limit_percentage": 80, "spike_limit_percentage": 20},
+            "unify": None,
+            "batch": None,
+        }
+        extensions: dict[str, Any] = {}
+        exporters, store = self._exporters(case, stores, folder, extensions)
+        if case.durable:
+            extensions["file_storage"] = {"directory": str(folder / "log"), "create_directory": True}
+            for exporter in exporters.values():
+                exporter["sending_queue"] = {"storage": "file_storage"}
+        return self._run(_config(processors, exporters, extensions), folder, store)
+
+    def start_sidecar(self, folder: Path) -> Running:
+        processors = {"memory_limiter": {"check_interval": "1s", "limit_mib": 512}, "batch": None}
+        return self._run(_config(processors, {"nop": None}, {}), folder, Nothing())
+
+    def _run(self, config: dict[str, Any], folder: Path, store: Store) -> Running:
+        try:
+            return RunningColonnade(Daemon.start(config, folder), store)
+        except AssertionError as error:
+            raise Unavailable(str(error)) from None
+
+    def _exporters(
+        self, case: Case, stores: Stores, folder: Path, extensions: dict[str, Any]
+    ) -> tuple[dict[str, Any], Store]:
+        match case.store:
+            case "nop":
+                return {"nop": None}, Nothing()
+            case "clickhouse":
+                store = Server(stores.clickhouse(), "bench_colonnade", ["events"])
+                endpoint = f"http://127.0.0.1:{store.http_port}"
+                return {"clickhouse": {"endpoint": endpoint, "database": store.database}}, store
+            case "embedded":
+                port = free_port()
+                extensions["clickhouse_query"] = {"endpoint": f"127.0.0.1:{port}"}
+                return {"clickhouse": {"endpoint": f"embedded:{folder / 'clickhouse'}"}}, Embedded(port)
+            case "parquet":
+                archive = folder / "archive"
+                return {"parquet": {"path": str(archive), "roll": PARQUET_ROLL}}, Parquet(archive)
+
+
+class RunningColonnade(Running):
+    def __init__(self, daemon: Daemon, store: Store) -> None:
+        self._daemon = daemon
+        self.store = store
+        self.pid = daemon.process.pid
+        self.http, self.grpc = daemon.http_endpoint, daemon.grpc_endpoint
+        self.ready_after_s = daemon.ready_after_s
+
+    def accepted(self, case: Case) -> int:
+        return int(self._daemon.metric(f"receiver_accepted_{NOUNS[case.signal]}"))
+
+    def settle(self, case: Case, rows: int) -> None:
+        if isinstance(self.store, Server):
+            wait_rows(self.store, rows)
+            return
+        last, changed = -1.0, time.monotonic()
+        while time.monotonic() - changed < STANDS_STILL_S:
+            waiting = sum(value for name, _, value in self._daemon.samples() if name == "pipeline_in_log_items")
+            if not waiting:
+                return
+            if waiting != last:
+                last, changed = waiting, time.monotonic()
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        self._daemon.drain()
+
+
+def _config(processors: dict[str, Any], exporters: dict[str, Any], extensions: dict[str, Any]) -> dict[str, Any]:
+    """OTLP on free ports to the exporters, own telemetry at its defaults but on a free port."""
+    protocols = {name: {"endpoint": f"127.0.0.1:{free_port()}"} for name in ("grpc", "http")}
+    prometheus = {"host": "127.0.0.1", "port": free_port()}
+    pipeline = {"receivers": ["otlp"], "processors": [*processors], "exporters": [*exporters]}
+    return {
+        "receivers": {"otlp": {"protocols": protocols}},
+        "processors": processors,
+        "exporters": exporters,
+        "extensions": extensions,
+        "service": {
+            "extensions": [*extensions],
+            "telemetry": {"metrics": {"readers": [{"pull": {"exporter": {"prometheus": prometheus}}}]}},
+            "pipelines": dict.fromkeys(("traces", "metrics", "logs"), pipeline),
+        },
+    }

@@ -1,0 +1,139 @@
+"""Where rows end: how many are there, and what the store itself has cost."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.parse
+import urllib.request
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from bench.process import cpu_s
+from tests.servers.clickhouse import ClickHouseServer
+
+POLL_S = 0.5
+# A store that takes nothing more for so long will not.
+STANDS_STILL_S = 15.0
+MERGES_END_WITHIN_S = 60.0
+MERGES_QUIET_S = 1.0
+
+
+class Store(ABC):
+    """Rows of one product in one store."""
+
+    @abstractmethod
+    def rows(self) -> int | None:
+        """Rows stored since the beginning; None where they can be counted only when the product has ended."""
+
+    def clear(self) -> None:
+        """Forgets the rows, where that makes the next round equal to the first."""
+
+    def cpu_s(self) -> float | None:
+        """CPU-seconds of the store's own process; None where it has none."""
+        return None
+
+    def quiet(self) -> None:
+        """Returns when the store has nothing left to do."""
+
+    def close(self) -> None:
+        """Removes what was stored."""
+
+
+class Nothing(Store):
+    """Rows end in the product."""
+
+    def rows(self) -> None:
+        return None
+
+
+class Server(Store):
+    """Tables of one database of a ClickHouse server, which serves nothing else meanwhile."""
+
+    def __init__(self, server: ClickHouseServer, database: str, tables: Sequence[str]) -> None:
+        self._server = server
+        self.database = database
+        self._tables = ", ".join(f"'{table}'" for table in tables)
+        self._cleared = 0
+        self._server.query(f"DROP DATABASE IF EXISTS {database} SYNC")
+        self._server.query(f"CREATE DATABASE {database}")
+
+    @property
+    def http_port(self) -> int:
+        return self._server.port
+
+    @property
+    def tcp_port(self) -> int:
+        return self._server.tcp_port
+
+    def query(self, sql: str) -> bytes:
+        """Runs a statement in this database."""
+        return self._server.query(sql, database=self.database)
+
+    def rows(self) -> int:
+        return self._cleared + self._present()
+
+    def _present(self) -> int:
+        where = f"database = '{self.database}' AND name IN ({self._tables})"
+        return self._server.rows(f"SELECT toUInt64(sum(ifNull(total_rows, 0))) FROM system.tables WHERE {where}")[0][0]
+
+    def clear(self) -> None:
+        self._cleared += self._present()
+        where = f"database = '{self.database}' AND engine LIKE '%MergeTree'"
+        for (table,) in self._server.rows(f"SELECT name FROM system.tables WHERE {where}"):
+            self._server.query(f"TRUNCATE TABLE {self.database}.`{table}` SYNC")
+
+    def cpu_s(self) -> float:
+        return cpu_s(self._server.info["pid"])
+
+    def quiet(self) -> None:
+        """Waits for merges to end, those that follow one another too."""
+        deadline = time.monotonic() + MERGES_END_WITHIN_S
+        quiet_since = time.monotonic()
+        while time.monotonic() < deadline and time.monotonic() - quiet_since < MERGES_QUIET_S:
+            if self._server.rows("SELECT count() FROM system.merges")[0][0]:
+                quiet_since = time.monotonic()
+            time.sleep(POLL_S)
+
+    def close(self) -> None:
+        self._server.query(f"DROP DATABASE IF EXISTS {self.database} SYNC")
+
+
+class Embedded(Store):
+    """The engine inside the daemon, asked through its query extension."""
+
+    def __init__(self, query_port: int) -> None:
+        self._url = f"http://127.0.0.1:{query_port}/?" + urllib.parse.urlencode(
+            {"query": "SELECT count() AS rows FROM events FORMAT JSONEachRow"}
+        )
+
+    def rows(self) -> int:
+        with urllib.request.urlopen(self._url, timeout=60) as reply:
+            return int(json.loads(reply.read())["rows"])
+
+
+class Parquet(Store):
+    """Published files of an archive folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def rows(self) -> None:
+        """Files that are open when the product ends are published by its end."""
+        return None
+
+    def rows_at_end(self) -> int:
+        return sum(pq.read_metadata(file).num_rows for file in self._folder.rglob("*.parquet"))
+
+
+def wait_rows(store: Server, wanted: int) -> None:
+    """Returns once so many rows are stored, or none has come for a while."""
+    last, changed = -1, time.monotonic()
+    while last < wanted and time.monotonic() - changed < STANDS_STILL_S:
+        if (now := store.rows()) != last:
+            last, changed = now, time.monotonic()
+        else:
+            time.sleep(POLL_S)
