@@ -28,6 +28,9 @@ from bench.peers import available
 from bench.products import Colonnade, Product, Stores
 
 SIDECAR = "sidecar"
+ROUND_S = 3.0
+OVERLOAD_S = 300.0
+RESULTS = Path("bench/results")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     program = options.load or load.build()
     products: list[Product] = [Colonnade(), *(available() if options.peers else ())]
-    report: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "seconds": options.seconds}
+    report: dict[str, Any] = {"machine": machine(), "rounds": options.rounds}
     with Stores() as stores:
         results = _run(cases, products, stores, program, options)
         if results:
@@ -53,9 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             starts = sidecar.run_sidecar(products, options.rounds)
             report[SIDECAR] = [asdict(start) for start in starts]
             print("", sidecar.render(starts), sep="\n")
-        for name in others - {SIDECAR}:
-            module = scaling if name in scaling.NAMES else overload
-            report[name] = module.run(name, stores, program, options)
+        for name in (name for name in scaling.NAMES if name in others):
+            report[name] = scaling.run(
+                name, stores, program, rounds=options.rounds, seconds=options.seconds or ROUND_S, folder=options.results
+            )
+        for name in (name for name in overload.NAMES if name in others):
+            report[name] = overload.run(name, stores, program, seconds=options.seconds or OVERLOAD_S)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
     return int(any(result.problem or result.lost for result in results if result.product == table.OURS))
@@ -69,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--only", action="append", default=[], metavar="NAMES", help="cases by beginning or pattern, with commas")
     add("--list", action="store_true", help="print the names of the cases")
     add("--rounds", type=int, default=3, help="rounds per case and product; medians are shown (default %(default)s)")
-    add("--seconds", type=float, default=3.0, help="length of a round's load (default %(default)s)")
+    add("--seconds", type=float, help=f"length of a round's load (default {ROUND_S:g}; of an overload {OVERLOAD_S:g})")
+    add("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where curves are written (default %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write every round there as well")
     add("--peers", action="store_true", help="also measure the Go Collector and Rotel, round by round in turn")
     add("--load", type=Path, metavar="PROGRAM", help="a load generator that is built already")
@@ -92,7 +99,7 @@ def _run(
     results: list[Result] = []
     for number, case in enumerate(cases, 1):
         print(f"[{number}/{len(cases)}] {case.name}", file=sys.stderr, flush=True)
-        done = run_case(case, products, stores, program, rounds=options.rounds, seconds=options.seconds)
+        done = run_case(case, products, stores, program, rounds=options.rounds, seconds=options.seconds or ROUND_S)
         for result in done:
             if result.problem:
                 print(f"SKIPPED: {case.name}, {result.product}: {result.problem}", file=sys.stderr)

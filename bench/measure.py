@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -47,7 +46,7 @@ class Result:
     Attributes:
         sent, accepted, stored: rows answered with success, taken by the product's own counters, and found in the store,
             warm-up included. None where nobody counts them.
-        problem: why there are no rounds.
+        problem: why there are no figures.
     """
 
     case: Case
@@ -75,7 +74,7 @@ class _Bench:
     load: Load
 
     def measure(self, seconds: float) -> Round:
-        case, running = self.result.case, self.running
+        running = self.running
         running.store.clear()
         store_before = running.store.cpu_s()
         before, load_before = cpu_s(running.pid), cpu_s(self.load.pid)
@@ -83,8 +82,9 @@ class _Bench:
         spent, load_spent = cpu_s(running.pid) - before, cpu_s(self.load.pid) - load_before
         running.store.quiet()
         store_after = running.store.cpu_s()
-        if failed := sum(done["failed"].values()):
-            print(f"{case.name}: {failed} requests failed: {done['failed']}", file=sys.stderr)
+        failed = sum(done["failed"].values())
+        if failed or not done["rows"]:
+            self.result.problem = f"{failed:,} requests failed, by code: {done['failed']}"
         return Round(
             rows=done["rows"],
             requests=done["requests"],

@@ -141,7 +141,7 @@ class GoCollector(Product):
         if case.store != "clickhouse":
             raise Unavailable(f"it has no such store: {case.store}")
         tables = ["otel_traces", "otel_logs", *(f"otel_metrics_{kind}" for kind in METRIC_TABLES)]
-        store = Server(stores.clickhouse(), "bench_otelcol", tables)
+        store = Server(stores.clickhouse(self.name), "bench", tables)
         exporter: dict[str, Any] = {
             "endpoint": f"tcp://127.0.0.1:{store.tcp_port}",
             "database": store.database,
@@ -223,7 +223,7 @@ class Rotel(Product):
             raise Unavailable("it has no such store" if not case.durable else "it has no log on disk")
         if case.signal not in ("traces", "logs"):
             raise Unavailable("its tables for metrics are not set up here")
-        store = Server(stores.clickhouse(), "bench_rotel", ["otel_traces", "otel_logs"])
+        store = Server(stores.clickhouse(self.name), "bench", ["otel_traces", "otel_logs"])
         for statement in _statements(HERE / "rotel_tables.sql"):
             store.query(statement)
         prefix = "--clickhouse-exporter-"

@@ -26,13 +26,14 @@ class Stores(ExitStack):
 
     def __init__(self) -> None:
         super().__init__()
-        self._clickhouse: ClickHouseServer | None = None
+        self._clickhouse: dict[str, ClickHouseServer] = {}
 
-    def clickhouse(self) -> ClickHouseServer:
-        if self._clickhouse is None:
-            self._clickhouse = ClickHouseServer.start()
-            self.callback(self._clickhouse.stop)
-        return self._clickhouse
+    def clickhouse(self, product: str) -> ClickHouseServer:
+        """A server of the product's own: what one has it do must not be counted as another's."""
+        if product not in self._clickhouse:
+            self._clickhouse[product] = ClickHouseServer.start()
+            self.callback(self._clickhouse[product].stop)
+        return self._clickhouse[product]
 
 
 class Running(ABC):
@@ -75,14 +76,27 @@ class Product(ABC):
 
 
 class Colonnade(Product):
-    """The daemon of this repository."""
+    """The daemon of this repository.
+
+    Args:
+        unify: keys of that processor.
+        store_url: where its ClickHouse is, if not where the server itself listens.
+        tenant_header: header that names the tenant; empty = one tenant.
+    """
 
     name = "colonnade"
+
+    def __init__(
+        self, unify: dict[str, Any] | None = None, store_url: str | None = None, tenant_header: str = ""
+    ) -> None:
+        self._unify = unify
+        self._store_url = store_url
+        self._tenant = {"header": tenant_header}
 
     def start(self, case: Case, stores: Stores, folder: Path) -> Running:
         processors = {
             "memory_limiter": {"check_interval": "1s", "limit_percentage": 80, "spike_limit_percentage": 20},
-            "unify": None,
+            "unify": self._unify,
             "batch": None,
         }
         extensions: dict[str, Any] = {}
@@ -91,7 +105,9 @@ class Colonnade(Product):
             extensions["file_storage"] = {"directory": str(folder / "log"), "create_directory": True}
             for exporter in exporters.values():
                 exporter["sending_queue"] = {"storage": "file_storage"}
-        return self._run(_config(processors, exporters, extensions), folder, store)
+        config = _config(processors, exporters, extensions)
+        config["receivers"]["otlp"]["tenant"] = self._tenant
+        return self._run(config, folder, store)
 
     def start_sidecar(self, folder: Path) -> Running:
         processors = {"memory_limiter": {"check_interval": "1s", "limit_mib": 512}, "batch": None}
@@ -110,8 +126,8 @@ class Colonnade(Product):
             case "nop":
                 return {"nop": None}, Nothing()
             case "clickhouse":
-                store = Server(stores.clickhouse(), "bench_colonnade", ["events"])
-                endpoint = f"http://127.0.0.1:{store.http_port}"
+                store = Server(stores.clickhouse(self.name), "bench", ["events"])
+                endpoint = self._store_url or f"http://127.0.0.1:{store.http_port}"
                 return {"clickhouse": {"endpoint": endpoint, "database": store.database}}, store
             case "embedded":
                 port = free_port()

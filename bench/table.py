@@ -11,13 +11,13 @@ from bench.measure import Result, Round
 OURS = "colonnade"
 
 
-def _per_million(value: float | None, round: Round) -> float | None:
-    return None if value is None or not round.rows else value / round.rows * 1e6
+def _per_million(value: float | None, one: Round) -> float | None:
+    return None if value is None else value / one.rows * 1e6
 
 
 def figures(result: Result) -> dict[str, float | None]:
-    """Medians of the rounds, by the names of `Goal`. Empty where a row was lost: nothing is measured by losing rows."""
-    if result.lost or not result.rounds:
+    """Medians of the rounds, by the names of `Goal`. Empty where requests failed or a row was lost."""
+    if result.lost > 0 or result.problem or not result.rounds:
         return {}
 
     def of(value: Callable[[Round], float | None]) -> float | None:
@@ -26,11 +26,9 @@ def figures(result: Result) -> dict[str, float | None]:
 
     return {
         "cpu_s_per_m": of(lambda r: _per_million(r.cpu_s, r)),
-        "us_per_request": of(lambda r: r.cpu_s / r.requests * 1e6 if r.requests else None),
+        "us_per_request": of(lambda r: r.cpu_s / r.requests * 1e6),
         "store_cpu_s_per_m": of(lambda r: _per_million(r.store_cpu_s, r)),
-        "sum_cpu_s_per_m": of(
-            lambda r: None if r.store_cpu_s is None else _per_million(r.cpu_s + r.store_cpu_s, r)
-        ),
+        "sum_cpu_s_per_m": of(lambda r: None if r.store_cpu_s is None else _per_million(r.cpu_s + r.store_cpu_s, r)),
         "rows_per_s": of(lambda r: r.rows / r.seconds),
         "p50_ms": of(lambda r: r.p50_ms),
         "p99_ms": of(lambda r: r.p99_ms),
@@ -58,7 +56,7 @@ def render(results: Sequence[Result]) -> str:
         values = figures(result)
         goal = GOALS.get(result.case.name) if result.product == OURS else None
         cells = [_cell(name, style, values.get(name), goal) for name, _, style in COLUMNS]
-        refused = sum(round.refused for round in result.rounds)
+        refused = sum(one.refused for one in result.rounds)
         lost = _lost(result) if result.rounds else ""
         remark = result.problem.strip().splitlines()[-1] if result.problem else ""
         lines.append([result.case.name, result.product, *cells, f"{refused:,}", lost, remark])
@@ -80,9 +78,10 @@ def _cell(name: str, style: str, value: float | None, goal: Goal | None) -> str:
 
 def _lost(result: Result) -> str:
     if not result.lost:
-        return "0" if result.accepted is not None or result.stored is not None else "?"
-    counts = f"{result.sent:,} answered, {result.accepted} accepted, {result.stored} stored"
-    return f"{result.lost:,} ({counts})"
+        return "0" if result.accepted is not None or result.stored is not None else "nobody counts"
+    if result.lost < 0:
+        return f"0, {-result.lost:,} doubled"
+    return f"{result.lost:,} of {result.sent:,} (accepted {result.accepted}, stored {result.stored})"
 
 
 def ratios(results: Iterable[Result]) -> str:
@@ -103,10 +102,10 @@ def _ratio(theirs: float | None, ours: float | None) -> str:
     return f"{theirs / ours:.2f}" if theirs is not None and ours else ""
 
 
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up; numbers to the right."""
+def aligned(lines: Sequence[Sequence[str]], names: int = 2) -> str:
+    """A Markdown table whose columns line up: the first `names` and the last to the left, numbers to the right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    left = {0, 1, len(widths) - 1}
+    left = {*range(names), len(widths) - 1}
 
     def row(line: Sequence[str]) -> str:
         cells = (c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))

@@ -21,7 +21,7 @@ pub enum Signal {
 pub struct Shape {
     pub signal: Signal,
     pub rows: u64,
-    /// How many semantic attributes a record has besides its own, up to `WIDE_MAX`: each fills a column. `None`: a real mix.
+    /// How many text attributes a row has: first those that have a column, then `wide.000` and so on. `None`: a real mix.
     pub attributes: Option<usize>,
     /// How many distinct values each high-cardinality attribute takes over a run. `None`: as a shop has them.
     pub distinct: Option<u64>,
@@ -297,7 +297,7 @@ const POINT: Attributes = &[
     ("app.shard", Tagged("shard-", 5_000)),
 ];
 
-/// Attributes that fill a column each, for records as wide as asked: of the record, then of the resource.
+/// Attributes that fill a column each, for rows as wide as asked: of the record, then of the resource.
 const WIDE_RECORD: &[&str] = &[
     "session.id", "user.id", "user.full_name", "http.request.method", "url.full", "server.address", "url.path",
     "url.query", "network.protocol.version", "user_agent.original", "geo.country.iso_code", "geo.region.iso_code",
@@ -315,7 +315,6 @@ const WIDE_RESOURCE: &[&str] = &[
     "cloud.region", "cloud.availability_zone", "container.id", "k8s.namespace.name", "k8s.pod.name",
     "k8s.deployment.name", "device.model.name", "device.manufacturer", "app.screen.name",
 ];
-pub const WIDE_MAX: usize = WIDE_RECORD.len() + WIDE_RESOURCE.len();
 
 /// Spans of a trace, each the child of the one named: kind, name, attributes.
 const TRACE: [(u64, &str, Attributes, u64); 5] = [
@@ -359,7 +358,10 @@ impl Maker {
         self.text(&mut resource, 1, "service.name", service);
         match self.shape.attributes {
             None => self.attributes(&mut resource, 1, RESOURCE),
-            Some(wanted) => self.wide(&mut resource, 1, &WIDE_RESOURCE[..wanted.saturating_sub(WIDE_RECORD.len())]),
+            Some(wanted) => {
+                let keys = WIDE_RESOURCE.iter().take(wanted.saturating_sub(WIDE_RECORD.len()));
+                keys.for_each(|key| self.wide(&mut resource, 1, key));
+            }
         }
         let mut scope = Message::default();
         scope.writer.text(1, scope_name);
@@ -534,14 +536,17 @@ impl Maker {
     fn record_attributes(&mut self, into: &mut Message, number: u32, given: Attributes) {
         match self.shape.attributes {
             None => self.attributes(into, number, given),
-            Some(wanted) => self.wide(into, number, &WIDE_RECORD[..wanted.min(WIDE_RECORD.len())]),
+            Some(wanted) => {
+                WIDE_RECORD.iter().take(wanted).for_each(|key| self.wide(into, number, key));
+                for index in 0..wanted.saturating_sub(WIDE_RECORD.len() + WIDE_RESOURCE.len()) {
+                    self.wide(into, number, &format!("wide.{index:03}"));
+                }
+            }
         }
     }
 
-    fn wide(&mut self, into: &mut Message, number: u32, keys: &[&str]) {
-        for key in keys {
-            self.attribute(into, number, key, &Tagged("value-", 100));
-        }
+    fn wide(&mut self, into: &mut Message, number: u32, key: &str) {
+        self.attribute(into, number, key, &Tagged("value-", 100));
     }
 
     fn attributes(&mut self, into: &mut Message, number: u32, attributes: Attributes) {

@@ -145,13 +145,7 @@ impl Options {
                 target.shape.signal = one_of(name, &value, &signals)?;
             }
             "--rows" => target.shape.rows = number(name, &value)?,
-            "--attributes" => {
-                let wanted = number(name, &value)?;
-                if wanted > corpus::WIDE_MAX {
-                    return Err(format!("--attributes is at most {}, got {wanted}", corpus::WIDE_MAX));
-                }
-                target.shape.attributes = Some(wanted);
-            }
+            "--attributes" => target.shape.attributes = Some(number(name, &value)?),
             "--distinct" => target.shape.distinct = Some(number(name, &value)?),
             "--header" => {
                 let (key, text) = value.split_once(':').ok_or_else(|| format!("{name} wants NAME:VALUE"))?;
