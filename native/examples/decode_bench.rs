@@ -1,10 +1,12 @@
-//! Nanoseconds per span of the decoder: `cargo run --release --no-default-features --example decode_bench [ROUNDS]`.
+//! Nanoseconds per span of the decoder and the encoder: `cargo run --release --no-default-features --example
+//! decode_bench [ROUNDS]`.
 
 use std::{hint::black_box, sync::Arc, time::Instant};
 
 use _native::{
     batch::{Signal, Source},
     decode::{DecodeOptions, Payload, decode, validate},
+    encode::otlp::encode_otlp,
     protobuf::Writer,
 };
 
@@ -90,6 +92,12 @@ fn main() {
         };
         let decoding = best(&|| drop(black_box(decode(Signal::Traces, &list, &DecodeOptions::default()))));
         let checking = best(&|| (0..payloads).for_each(|_| drop(black_box(validate(Signal::Traces, &body)))));
-        println!("{spans} x {payloads}, {bytes} B/span: decode {decoding:.0} ns/span, of which validate {checking:.0}");
+        let (batch, _) = decode(Signal::Traces, &list, &DecodeOptions::default());
+        let batches = [batch];
+        let encoding = best(&|| drop(black_box(encode_otlp(Signal::Traces, &batches, 0))));
+        println!(
+            "{spans} x {payloads}, {bytes} B/span: decode {decoding:.0} ns/span, of which validate {checking:.0}; \
+             encode {encoding:.0}"
+        );
     }
 }

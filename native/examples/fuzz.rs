@@ -47,8 +47,8 @@ impl Names for [Target] {
 
 /// Runs one target for its share of time; false when it panicked.
 fn round(target: &Target, share: Duration, seed: u64) -> bool {
-    let (name, function) = *target;
-    let corpus = corpus(name);
+    let (name, function, folder) = *target;
+    let corpus = corpus(folder);
     let mut random = Random(seed ^ 0x9e37_79b9_7f4a_7c15);
     let (end, mut runs) = (Instant::now() + share, 0u64);
     for input in &corpus {
@@ -85,7 +85,7 @@ fn survives(name: &str, function: fn(&[u8]), input: &[u8]) -> bool {
     false
 }
 
-/// The seeds of a target; the empty input where it has none.
+/// The seeds in a folder of the corpus, and the empty input.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
     let folder: PathBuf = [env!("CARGO_MANIFEST_DIR"), "fuzz", "corpus", name].iter().collect();
     let mut files: Vec<PathBuf> =

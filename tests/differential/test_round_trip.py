@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,7 @@ def test_requests_keep_a_bound_in_bytes(signal: str, max_bytes: int) -> None:
     assert sum(rows) == batch.rows
     assert all(len(part) <= max_bytes or count == 1 for part, count in zip(parts, rows, strict=True))
     # Two neighbours would not have fitted into one request.
-    pairs = zip(parts, parts[1:], strict=False)
-    assert all(len(merged(signal, pair).SerializeToString()) + 60 > max_bytes for pair in pairs)
+    assert all(len(merged(signal, pair).SerializeToString()) + 60 > max_bytes for pair in pairwise(parts))
     assert_says(signal, batch, [merged(signal, parts)])
 
 

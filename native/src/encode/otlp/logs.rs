@@ -46,7 +46,7 @@ impl Logs {
         let number = own.number::<i32>(reserved::SEVERITY_NUMBER)?.map(i64::from);
         writer.number(2, number.or_else(|| self.level_number.get(at)).unwrap_or_default() as u64);
         writer.text(3, own.note(reserved::SEVERITY_TEXT).unwrap_or_else(|| self.level.get(at)));
-        self.body(writer, at).map_err(|fault| EncodeError::of(Col::Data, fault))?;
+        self.body(writer, at).map_err(EncodeError::of(Col::Data))?;
         write_attributes(writer, 6, own, row.homes, at, row.fed);
         writer.number(7, own.number_or_zero::<u32>(reserved::DROPPED_ATTRIBUTES)?.into());
         writer.fixed32(8, own.number_or_zero(reserved::FLAGS)?);

@@ -58,9 +58,11 @@ impl EncodeError {
     }
 
     /// A JSON text that is not what the decoder writes.
-    fn of(col: Col, fault: Box<Fault>) -> EncodeError {
-        let error = fault.told();
-        EncodeError::new("malformed", col.name(), format!("{} at byte {}", error.message, error.offset))
+    fn of(col: Col) -> impl Fn(Box<Fault>) -> EncodeError {
+        move |fault| {
+            let error = fault.told();
+            EncodeError::new("malformed", col.name(), format!("{} at byte {}", error.message, error.offset))
+        }
     }
 }
 
@@ -90,7 +92,7 @@ struct Row<'a> {
 enum Writers {
     Spans(Spans),
     Logs(Logs),
-    Points(Points),
+    Points(Box<Points>),
 }
 
 /// The requests that hold all rows, each of at most `max_bytes` (0: as many as protobuf allows) where no single record
@@ -118,7 +120,7 @@ fn records_of(
     let (mut attributes, mut labels) = (Own::default(), Own::default());
     let mut origins = Origins::of(batch)?;
     let mut writers = match signal {
-        Signal::Metrics => Writers::Points(Points::of(batch)?),
+        Signal::Metrics => Writers::Points(Box::new(Points::of(batch)?)),
         Signal::Logs => Writers::Logs(Logs::of(batch)?),
         _ => Writers::Spans(Spans::of(batch)?),
     };

@@ -102,7 +102,7 @@ impl<'a> Origins<'a> {
         let mut context = Context::default();
         let json = self.context.get(row);
         if !json.is_empty() {
-            context.read(json).map_err(|fault| EncodeError::of(Col::Context, fault))?;
+            context.read(json).map_err(EncodeError::of(Col::Context))?;
         }
         let mut add = |key: &str, text: &str| {
             let mut writer = Writer::default();

@@ -104,7 +104,7 @@ impl Points {
         head.text(3, unit);
         if !metadata.is_empty() {
             value::parse(metadata, |reader, key| value::pair(reader, &mut tail, 12, key))
-                .map_err(|fault| EncodeError::of(Col::Attributes, fault))?;
+                .map_err(EncodeError::of(Col::Attributes))?;
         }
         if !matches!(kind, Kind::Gauge | Kind::Summary) {
             data.number(2, self::temporality(row)? as i64 as u64);
@@ -163,7 +163,7 @@ impl Points {
             "exemplars" => list(reader, |reader| exemplar(reader, writer, number)),
             _ => reader.skip(),
         });
-        read.map_err(|fault| EncodeError::of(Col::Data, fault))
+        read.map_err(EncodeError::of(Col::Data))
     }
 
     fn number(&self, writer: &mut Writer, row: &Row) -> Result<()> {
@@ -199,7 +199,7 @@ impl Points {
         Self::optional(writer, 5, &self.sum, row);
         let json = self.buckets.get(row.at);
         if !json.is_empty() {
-            buckets(writer, json).map_err(|fault| EncodeError::of(Col::MetricBuckets, fault))?;
+            buckets(writer, json).map_err(EncodeError::of(Col::MetricBuckets))?;
         }
         self.exemplars(writer, 8, row)?;
         self.attributes(writer, 9, row);
@@ -216,7 +216,7 @@ impl Points {
         Self::optional(writer, 5, &self.sum, row);
         let json = self.buckets.get(row.at);
         if !json.is_empty() {
-            exponential_buckets(writer, json).map_err(|fault| EncodeError::of(Col::MetricBuckets, fault))?;
+            exponential_buckets(writer, json).map_err(EncodeError::of(Col::MetricBuckets))?;
         }
         self.flags(writer, 10, row)?;
         self.exemplars(writer, 11, row)?;
@@ -231,7 +231,7 @@ impl Points {
         writer.fixed64(5, self.sum.get(row.at).unwrap_or_default().to_bits());
         let json = self.quantiles.get(row.at);
         if !json.is_empty() {
-            quantiles(writer, json).map_err(|fault| EncodeError::of(Col::MetricQuantiles, fault))?;
+            quantiles(writer, json).map_err(EncodeError::of(Col::MetricQuantiles))?;
         }
         self.attributes(writer, 7, row);
         self.flags(writer, 8, row)

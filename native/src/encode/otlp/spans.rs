@@ -54,7 +54,7 @@ impl Spans {
         writer.number(10, own.number_or_zero::<u32>(reserved::DROPPED_ATTRIBUTES)?.into());
         let json = self.data.get(at);
         if !json.is_empty() {
-            data(writer, json).map_err(|fault| EncodeError::of(Col::Data, fault))?;
+            data(writer, json).map_err(EncodeError::of(Col::Data))?;
         }
         writer.number(12, own.number_or_zero::<u32>(reserved::DROPPED_EVENTS)?.into());
         writer.number(14, own.number_or_zero::<u32>(reserved::DROPPED_LINKS)?.into());

@@ -118,7 +118,8 @@ pub fn key_value(writer: &mut Writer, number: u32, entry: &Entry) {
     writer.text(1, own_key(entry.key));
     let value = writer.begin(2);
     entry_value(writer, entry);
-    writer.end(value);
+    // The empty value is none: a message of its own would nest deeper than what was read.
+    writer.end_unless_empty(value);
     writer.end(pair);
 }
 
@@ -179,7 +180,7 @@ pub fn pair(reader: &mut Reader, writer: &mut Writer, number: u32, key: &str) ->
     writer.text(1, own_key(key));
     let value = writer.begin(2);
     any_value(reader, writer)?;
-    writer.end(value);
+    writer.end_unless_empty(value);
     writer.end(pair);
     Ok(())
 }
