@@ -56,7 +56,8 @@ def _first_line(factory: Factory) -> str:
 
 def _reference(name: str, model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
     """Puts the model into the definitions, its own inner models under names that can not clash."""
-    schema = model.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
+    # As written out, because a default of 5.0 would be read as nanoseconds where "5s" is meant.
+    schema = model.model_json_schema(mode="serialization", ref_template=f"#/$defs/{name}.{{model}}")
     for inner, definition in schema.pop("$defs", {}).items():
         definitions[f"{name}.{inner}"] = definition
     definitions[name] = schema
