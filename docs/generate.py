@@ -7,47 +7,34 @@ instruments, commands from the command line. `tests/docs/test_reference.py` hold
 
 from __future__ import annotations
 
-import ast
 import inspect
+import io
 import json
-import pkgutil
-import re
 import sys
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import click
+import pyarrow.parquet as parquet
+from generator.codes import COMPOSED_CODES, error_codes
+from generator.keys import Schema, keys_table
+from generator.markdown import code, codes, prose, table
 
 import colonnade
 from colonnade.daemon.command import cli
 from colonnade.daemon.configuration.schema import json_schema
 from colonnade.pipeline import outcome
 from colonnade.pipeline.component import KINDS, SIGNALS, Factory
-from colonnade.pipeline.errors import ColonnadeError
 from colonnade.pipeline.instruments import PREFIX, TABLE
 from colonnade.pipeline.registry import registry
-from colonnade.pipeline.settings import ExporterSettings
 from colonnade.unified_schema import Column, columns, otel_attributes
 from colonnade.unified_schema.clickhouse import columns as stored_columns
+from colonnade.unified_schema.columns import LOW_CARDINALITY_TEXT
+from colonnade.unified_schema.parquet import file_schema
 
 TOP = Path(__file__).resolve().parents[1]
 REFERENCE = TOP / "docs" / "reference"
 NOTE = "<!-- Written by docs/generate.py from the program. Change the program, then run `make docs`. -->\n\n"
-Schema = dict[str, Any]
-
-# Codes that are put together where they are raised: the expression, and what it gives.
-COMPOSED_CODES = {
-    "f'encode_{error.code}'": ("encode_*", "the native encoder's own code"),
-    "error.label": ("clickhouse_*", "ClickHouse's error number, or `unreachable`"),
-}
-# Keys of every exporter, shown after an exporter's own.
-SHARED_KEYS = frozenset(ExporterSettings.model_fields)
-# Calls that pass on the code of another error.
-PASSED_ON_CODES = {"code", "outcome.code", "error.code"}
 
 
 def pages() -> dict[str, str]:
@@ -65,33 +52,6 @@ def pages() -> dict[str, str]:
         "command_line.md": command_line_page(),
         "configuration.schema.json": json.dumps(schema, indent=1) + "\n",
     }
-
-
-# --- text
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; a bar or a line break in a cell does not end it."""
-    lines = [head, ["---"] * len(head), *rows]
-    cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
-
-
-def code(text: object) -> str:
-    return f"`{text}`"
-
-
-def codes(texts: Iterable[object]) -> str:
-    return ", ".join(map(code, texts))
-
-
-def prose(docstring: str) -> str:
-    """A docstring as Markdown: its indented samples become YAML blocks."""
-
-    def fence(match: re.Match[str]) -> str:
-        return f"```yaml\n{textwrap.dedent(match[0]).strip()}\n```\n"
-
-    return re.sub(r"(?m)(^ {4}.*\n(?:\n(?= {4}))?)+", fence, inspect.cleandoc(docstring) + "\n")
 
 
 # --- components
@@ -150,95 +110,6 @@ def service_page(schema: Schema) -> str:
     return f"{NOTE}# The section `service`\n\n[Configuration](../configuration.md) says how a file is read.\n\n{keys}"
 
 
-# --- keys of a configuration model
-
-
-def keys_table(model: Schema, definitions: Schema) -> str:
-    rows = list(key_rows(model, definitions, ""))
-    return table(("Key", "Type", "Default", "Meaning"), rows) if rows else ""
-
-
-def key_rows(model: Schema, definitions: Schema, prefix: str, given: Any = None) -> Iterator[list[str]]:
-    """A row per key, sections before what is inside them. `given`: what the section around says of defaults."""
-    for name, field in sorted(model.get("properties", {}).items(), key=lambda item: item[0] in SHARED_KEYS):
-        inner, suffix = section_of(field, definitions)
-        default = given[name] if given and name in given else field.get("default")
-        if name in model.get("required", ()):
-            shown = "required"
-        elif inner is not None:
-            shown = "off" if default is None and "default" in field else ""
-        else:
-            shown = default_of(size(default) if "64MiB" in field.get("examples", ()) else default)
-        yield [code(prefix + name), type_of(field, inner, suffix), shown, field.get("description", "")]
-        if inner is not None:
-            yield from key_rows(inner, definitions, f"{prefix}{name}{suffix}.", None if suffix else default)
-
-
-def section_of(field: Schema, definitions: Schema) -> tuple[Schema | None, str]:
-    """The model of a section, and what stands between its key and the keys inside: `[]` in a list, `.ID` in a map."""
-    for form in field.get("anyOf", [field]):
-        if "$ref" in form:
-            return definitions[form["$ref"].removeprefix("#/$defs/")], ""
-        for part, suffix in (("items", "[]"), ("additionalProperties", ".ID")):
-            if isinstance(form.get(part), dict) and "$ref" in form[part]:
-                return definitions[form[part]["$ref"].removeprefix("#/$defs/")], suffix
-    return None, ""
-
-
-def type_of(field: Schema, inner: Schema | None, suffix: str) -> str:
-    if inner is not None:
-        return {"": "section", "[]": "list of sections", ".ID": "map of sections"}[suffix]
-    return in_words(field)
-
-
-def in_words(form: Any) -> str:
-    """A type; null is no choice of its own, since a key with null keeps its default."""
-    if not isinstance(form, dict):
-        return "anything"
-    return " or ".join(plain_type(one) for one in form.get("anyOf", [form]) if one.get("type") != "null")
-
-
-def plain_type(form: Schema) -> str:
-    """A type in words, with its bounds."""
-    examples = form.get("examples", [])
-    if "enum" in form or "const" in form:
-        return ", ".join(code(written(value)) for value in form.get("enum", [form.get("const")]))
-    if "5s" in examples:
-        name = "duration"
-    elif "64MiB" in examples:
-        name = "size"
-    elif form.get("format") == "password":
-        name = "secret text"
-    elif form.get("type") == "array":
-        name = f"list of {in_words(form['items'])}"
-    elif form.get("type") == "object":
-        name = f"map to {in_words(form.get('additionalProperties'))}"
-    else:
-        name = {"string": "text", "boolean": "true or false"}.get(form.get("type", ""), form.get("type", "any"))
-    return name + bounds_of(form)
-
-
-def bounds_of(form: Schema) -> str:
-    words = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
-    words |= {"minLength": "not empty", "maxItems": "at most {}", "minItems": "at least {}", "pattern": "matches `{}`"}
-    return "".join(f", {word.format(form[key])}" for key, word in words.items() if key in form)
-
-
-def size(nbytes: int) -> Any:
-    """A number of bytes in the largest unit that divides it."""
-    units = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
-    return next((f"{nbytes // unit}{name}" for unit, name in units if nbytes and nbytes % unit == 0), nbytes)
-
-
-def written(value: Any) -> str:
-    """A value as YAML writes it."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def default_of(value: Any) -> str:
-    return "" if value is None else code(written(value) or '""')
-
-
 # --- columns
 
 
@@ -247,7 +118,8 @@ def columns_page() -> str:
     groups: dict[str, list[Column]] = {}
     for column in columns():
         groups.setdefault(column.group, []).append(column)
-    head = ("#", "Column", "Schema", "In flight (Arrow)", "ClickHouse", "OpenTelemetry attributes", "Meaning")
+    archived = parquet_types()
+    head = ("#", "Column", "Schema", "Arrow", "ClickHouse", "Parquet", "OpenTelemetry attributes", "Meaning")
     text = f"{NOTE}# Columns\n\n{COLUMNS_INTRODUCTION}"
     for group, members in groups.items():
         rows = [
@@ -255,8 +127,9 @@ def columns_page() -> str:
                 str(column.position),
                 code(column.name),
                 code(column.type),
-                code(column.arrow_type),
+                code(str(column.arrow_type).replace(str(LOW_CARDINALITY_TEXT), "dictionary<string>")),
                 code(f"ALIAS {alias}" if (alias := stored[column.name].alias) else stored[column.name].type),
+                archived.get(column.name, "folder"),
                 attributes_of(column),
                 column.description,
             )
@@ -264,6 +137,19 @@ def columns_page() -> str:
         ]
         text += f"## {group}\n\n{table(head, rows)}\n"
     return text.rstrip("\n") + "\n"
+
+
+def parquet_types() -> dict[str, str]:
+    """Types of a file's columns as a file says them; the others are names of its folders."""
+    file = io.BytesIO()
+    parquet.write_table(file_schema().empty_table(), file)
+    leaves = parquet.ParquetFile(file).schema
+    found: dict[str, str] = {}
+    for leaf in map(leaves.column, range(len(leaves))):
+        name, _, inside = leaf.path.partition(".")
+        logical = "MAP" if inside else leaf.logical_type.type
+        found[name] = code(logical if inside else leaf.physical_type + (f" {logical}" if logical != "NONE" else ""))
+    return found
 
 
 def attributes_of(column: Column) -> str:
@@ -274,8 +160,9 @@ def attributes_of(column: Column) -> str:
 
 COLUMNS_INTRODUCTION = f"""\
 Every row of every signal has these {len(columns())} columns: the event's own, and at the end those of the group
-`PartitionInternal`, which say where and when it was stored. A batch in flight holds only the columns that its rows use.
-Text is empty where a value is absent; numbers, booleans and times are null.
+`PartitionInternal`, which say where and when it was stored. A batch in flight (Arrow) holds only the columns that its
+rows use. Where a value is absent, text is empty in flight and in ClickHouse, and null in Parquet; numbers, booleans and
+times are null where zero is a value.
 
 An attribute in bold has the column as its one home: its value is stored there and not among `attributes`. Any other
 attribute named here feeds the column and stays in `attributes` as well. `colonnade/unified_schema/unified_schema.csv`
@@ -299,87 +186,16 @@ def errors_page() -> str:
         for kind, s in outcome.TABLE.items()
     ]
     rows = [(code(name), code(cls.kind), code(cls.__name__), meaning) for name, cls, meaning in error_codes()]
-    composed = [(code(name), meaning) for name, meaning in COMPOSED_CODES.values()]
+    composed = [(code(source_of(module)), codes(names)) for (module, _), names in COMPOSED_CODES.items()]
     return (
         f"{NOTE}# Outcomes and error codes\n\n{ERRORS_INTRODUCTION}{table(head, kinds)}"
         f"\n## Codes\n\n{CODES_INTRODUCTION}{table(('Code', 'Outcome', 'Error', 'Meaning'), rows)}"
-        f"\n## Codes of stores\n\n{table(('Code', 'Star stands for'), composed)}"
+        f"\n## Codes of stores\n\n{STORES_INTRODUCTION}{table(('Raised in', 'Codes'), composed)}"
     )
 
 
 def special_answers(kind: str) -> str:
     return ", ".join(f"{protocol} ({rows[kind].http})" for protocol, rows in outcome.PROTOCOLS.items() if kind in rows)
-
-
-def error_codes() -> list[tuple[str, type[ColonnadeError], str]]:
-    """(code, class, meaning) of whatever the package constructs of the tree; the longest message that goes with it.
-
-    Raises ValueError for a code that can not be read and that COMPOSED_CODES does not know.
-    """
-    found: dict[tuple[str, type[ColonnadeError]], str] = {}
-    composed: set[str] = set()
-    for module in modules():
-        for cls, argument, message in codes_in(module):
-            expression = ast.unparse(argument)
-            if isinstance(argument, ast.Constant):
-                key = (argument.value, cls)
-                found[key] = max(found.get(key, ""), message, key=len)
-            elif expression in COMPOSED_CODES:
-                composed.add(expression)
-            elif expression not in PASSED_ON_CODES:
-                raise ValueError(f"{module.__name__}: docs/generate.py can not read the code {expression}")
-    if gone := COMPOSED_CODES.keys() - composed:
-        raise ValueError(f"nothing raises {', '.join(gone)} any more: take it out of COMPOSED_CODES")
-    rows = [(name, cls, message or first_line(cls)) for (name, cls), message in found.items()]
-    return sorted(rows, key=lambda row: (row[0], row[1].__name__))
-
-
-def modules() -> list[ModuleType]:
-    names = [module.name for module in pkgutil.walk_packages(colonnade.__path__, "colonnade.")]
-    return [import_module(name) for name in names if not name.endswith(("__main__", "_native"))]
-
-
-def codes_in(module: ModuleType) -> Iterator[tuple[type[ColonnadeError], ast.expr, str]]:
-    """Classes of the tree, an expression of a code, and the message that goes with it: what they are called with, what
-    their own constructor passes to the base's, and what it has as default."""
-    for node in ast.walk(ast.parse(inspect.getsource(module))):
-        if isinstance(node, ast.Call) and (cls := error_class(module, ast.unparse(node.func))):
-            if takes_code(cls):
-                yield cls, node.args[0], message_of(node.args[1])
-        elif isinstance(node, ast.ClassDef) and (cls := error_class(module, node.name)):
-            for call in (n for n in ast.walk(node) if isinstance(n, ast.Call)):
-                if ast.unparse(call.func) == "super().__init__" and takes_code(cls.__base__):
-                    yield cls, call.args[0], ""
-            default = inspect.signature(cls).parameters.get("code")
-            if default is not None and default.default is not default.empty:
-                yield cls, ast.Constant(default.default), ""
-
-
-def first_line(cls: type) -> str:
-    return (cls.__doc__ or "").strip().partition("\n")[0]
-
-
-def message_of(expression: ast.expr) -> str:
-    """The text of a message as it stands in the program, with dots for what is put in."""
-    if isinstance(expression, ast.Constant):
-        return str(expression.value)
-    if isinstance(expression, ast.JoinedStr):
-        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in expression.values)
-    return ""
-
-
-def error_class(module: ModuleType, name: str) -> type[ColonnadeError] | None:
-    named = vars(module).get(name)
-    return named if isinstance(named, type) and issubclass(named, ColonnadeError) else None
-
-
-def takes_code(cls: type | None) -> bool:
-    """Whether the constructor of a class of the tree takes the code, and then the message."""
-    return (
-        cls is not None
-        and issubclass(cls, ColonnadeError)
-        and list(inspect.signature(cls).parameters)[:2] == ["code", "message"]
-    )
 
 
 ERRORS_INTRODUCTION = """\
@@ -390,6 +206,12 @@ tried again carries a delay (`Retry-After`, `RetryInfo`).
 
 CODES_INTRODUCTION = """\
 Each error has a stable code: it is the label `code` of metrics, and stands in the metadata of dead letters.
+
+"""
+
+
+STORES_INTRODUCTION = """\
+A star stands for the store's own number or word, for example `clickhouse_241`.
 
 """
 

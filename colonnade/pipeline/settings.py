@@ -284,12 +284,16 @@ class CORS(Settings):
 
 
 class ServerAuth(Settings):
-    """`auth` of a server."""
+    """`auth` of a server. Refused while no authenticator can be named: a check that is skipped lets everybody in."""
 
     authenticator: str = Field(description="Id of the authenticator extension.")
     request_params: tuple[str, ...] = Field(
         default=(), description="Query parameters given to the authenticator as headers."
     )
+
+    @model_validator(mode="after")
+    def _refuse(self) -> Self:
+        raise ValueError("is not offered: there is no authenticator; use tls.client_ca_file, or a proxy that checks")
 
 
 HTTP_COMPRESSIONS: Final = ("", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4", "x-snappy-framed")
@@ -302,7 +306,7 @@ class HTTPServer(Settings):
     transport: Literal["tcp", "tcp4", "tcp6", "unix"] = Field(default="tcp", description="Kind of socket.")
     tls: OptionalSection[TLSServer] = Field(default=None, description="Serve TLS.")
     cors: OptionalSection[CORS] = Field(default=None, description="Let browsers of other origins send.")
-    auth: OptionalSection[ServerAuth] = Field(default=None, description="Who may send.")
+    auth: OptionalSection[ServerAuth] = Field(default=None, description="Refused: there is no authenticator yet.")
     max_request_body_size: ByteSize = Field(
         default=20 * MIB, description="Largest body, before and after decompression; 0 = the default."
     )
@@ -379,7 +383,7 @@ class GRPCServer(Settings):
     endpoint: str = Field(default="", description="host:port to listen on, or unix:/path.")
     transport: Literal["tcp", "tcp4", "tcp6", "unix"] = Field(default="tcp", description="Kind of socket.")
     tls: OptionalSection[TLSServer] = Field(default=None, description="Serve TLS.")
-    auth: OptionalSection[ServerAuth] = Field(default=None, description="Who may send.")
+    auth: OptionalSection[ServerAuth] = Field(default=None, description="Refused: there is no authenticator yet.")
     max_recv_msg_size_mib: int = Field(
         default=0, ge=0, le=2047, description="Largest message after decompression, in MiB; 0 = gRPC's 4."
     )

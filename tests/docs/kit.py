@@ -23,7 +23,8 @@ TOP = Path(__file__).resolve().parents[2]
 
 
 def script(path: str) -> Any:
-    """A script of the project as a module; its folder is no package."""
+    """A script of the project as a module. Its folder is no package, and comes first on the path, as Python does it."""
+    sys.path.insert(0, str((TOP / path).parent))
     spec = importlib.util.spec_from_file_location(Path(path).stem, TOP / path)
     assert spec is not None
     assert spec.loader is not None
