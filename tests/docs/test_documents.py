@@ -19,7 +19,12 @@ import yaml
 from colonnade.daemon.command import cli
 from colonnade.daemon.configuration import load
 from colonnade.daemon.graph import check
+from colonnade.pipeline.component import Slice
+from colonnade.pipeline.dead_letter import DeadLetters
+from colonnade.pipeline.errors import Permanent
+from colonnade.pipeline.settings import DeadLetterSettings
 from tests.docs.kit import TOP, Block, Page, blocks, commands, completed, factories, files, pages, read
+from tests.pipeline.kit import Numbers
 
 YAML = blocks("yaml")
 CONSOLE = blocks("console")
@@ -153,6 +158,16 @@ def test_the_sample_of_errors_is_what_the_program_says(tmp_path: Path) -> None:
     )
     assert ended.returncode == 1
     assert ended.stderr == says
+
+
+def test_dead_letters_are_read_as_the_document_says(tmp_path: Path) -> None:
+    (block,) = [block for block in read(TOP / "docs/operations.md").blocks if block.language == "python"]
+    batch = Numbers().batch(3)
+    part = Slice("log", "traces", "traces", 0, 3, [batch], 3, batch.nbytes)
+    letters = DeadLetters(lambda: tmp_path / "data/dead_letter/exporter_x", DeadLetterSettings())
+    letters.park(part, "x", Permanent("too_odd", "the rows are too odd"), 1.0)
+    ended = subprocess.run([sys.executable, "-c", block.text], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ended.stdout.endswith(": 3 rows, the rows are too odd\n"), ended
 
 
 # --- ARCHITECTURE.md
