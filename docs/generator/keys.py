@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from colonnade.daemon.configuration.schema import EXPANSION
 from colonnade.pipeline.settings import ExporterSettings
 from generator.markdown import code, table
 
 # Keys of every exporter, shown after an exporter's own.
 SHARED_KEYS = frozenset(ExporterSettings.model_fields)
 Schema = dict[str, Any]
+# Forms that every value may have: null keeps the default, and a variable stands for anything.
+UNSAID = ({"type": "null"}, EXPANSION)
 
 
 def keys_table(model: Schema, definitions: Schema) -> str:
@@ -53,10 +56,11 @@ def type_of(field: Schema, inner: Schema | None, suffix: str) -> str:
 
 
 def in_words(form: Any) -> str:
-    """A type; null is no choice of its own, since a key with null keeps its default."""
+    """A type, without what holds for all of them."""
     if not isinstance(form, dict):
         return "anything"
-    return " or ".join(plain_type(one) for one in form.get("anyOf", [form]) if one.get("type") != "null")
+    forms = form.get("anyOf", [form])
+    return " or ".join(in_words(one) if "anyOf" in one else plain_type(one) for one in forms if one not in UNSAID)
 
 
 def plain_type(form: Schema) -> str:

@@ -129,6 +129,14 @@ def test_the_schema_for_editors_is_a_schema_and_takes_the_files_that_ship() -> N
     assert list(Draft202012Validator(schema).iter_errors(wrong))
 
 
+@pytest.mark.parametrize(("value", "is_taken"), [(16, True), ("${env:MAX}", True), ("sixteen", False), (-1, False)])
+def test_a_variable_may_stand_where_a_number_does(value: Any, is_taken: bool) -> None:
+    schema = json.loads(PAGES["configuration.schema.json"])
+    otlp = {"protocols": {"grpc": {"max_recv_msg_size_mib": value}}}
+    document = {"receivers": {"otlp": otlp}, "exporters": {"nop": None}, "service": {}}
+    assert Draft202012Validator(schema).is_valid(document) == is_taken
+
+
 def test_every_reference_page_is_reached_by_a_link() -> None:
     linked = {
         (file.parent / link.partition("#")[0]).resolve()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -12,6 +12,9 @@ from colonnade.pipeline.component import Factory, Kind
 from colonnade.pipeline.registry import BadRegistration, Registry, registry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+# What may stand in the place of a number, a switch or a word: a text with a variable in it.
+EXPANSION: dict[str, Any] = {"type": "string", "pattern": r"\$\{"}
+_ANNOTATIONS = ("title", "description", "default", "deprecated")
 
 
 def json_schema(components: Registry | None = None) -> dict[str, Any]:
@@ -59,6 +62,20 @@ def _reference(name: str, model: type[BaseModel], definitions: dict[str, Any]) -
     # As written out, because a default of 5.0 would be read as nanoseconds where "5s" is meant.
     schema = model.model_json_schema(mode="serialization", ref_template=f"#/$defs/{name}.{{model}}")
     for inner, definition in schema.pop("$defs", {}).items():
-        definitions[f"{name}.{inner}"] = definition
-    definitions[name] = schema
+        definitions[f"{name}.{inner}"] = _expandable(definition)
+    definitions[name] = _expandable(schema)
     return {"$ref": f"#/$defs/{name}"}
+
+
+def _expandable(schema: Any) -> Any:
+    """The same, where every value that is no text may also be an expansion."""
+    if isinstance(schema, list):
+        return [_expandable(item) for item in cast(list[Any], schema)]
+    if not isinstance(schema, dict):
+        return schema
+    fields = cast(dict[str, Any], schema)
+    if fields.get("type") in ("integer", "number", "boolean") or isinstance(fields.get("enum"), list):
+        said = {key: fields[key] for key in _ANNOTATIONS if key in fields}
+        value = {key: item for key, item in fields.items() if key not in said}
+        return {**said, "anyOf": [value, EXPANSION]}
+    return {key: item if key == "default" else _expandable(item) for key, item in fields.items()}
