@@ -1,6 +1,6 @@
 """What the binary module holds; checked against it by a test."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
 Signal = Literal["traces", "metrics", "logs", "events"]
@@ -40,6 +40,8 @@ class Batch:
     def runs(self) -> list[tuple[int, str, list[tuple[str, str]]]]: ...
     @property
     def payloads(self) -> list[bytes] | None: ...
+    @property
+    def payload_sizes(self) -> list[int] | None: ...
     def slice(self, offset: int, length: int) -> Self: ...
     def __len__(self) -> int: ...
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
@@ -219,10 +221,11 @@ class RequestGroup:
         """The request number of each run of the decoded batch."""
     def payloads(self) -> list[tuple[int, str, bytes]]:
         """Takes the bodies: (request number, tenant, protobuf). What can not be opened is refused alone."""
-    def decode(self, *, keep_payload: bool = False, whole: bool = False) -> Batch:
-        """The rows of every body that is a request; the others are answered and counted."""
-    def validate(self) -> int:
-        """How many rows the requests have, none built; those that are none are answered and counted."""
+    def decode(self, *, keep_payload: bool = False, whole: bool = False, columns: bool = True) -> Batch:
+        """The rows of every body that is a request; the others are answered and counted.
+
+        Without `columns` requests are only validated: whoever needs the columns later builds them from the payloads.
+        """
     def answer(self, answer: Answer, exceptions: list[tuple[int, Answer]] = ...) -> None:
         """Answers every request that is left; those of `exceptions` (by request number) otherwise."""
     def requests(self) -> list[Request]: ...
@@ -283,6 +286,73 @@ def decode(
 
 def validate(signal: str, payload: bytes) -> int:
     """How many rows an OTLP request has. Raises NativeError (`malformed`) where it is none."""
+
+def pack(parts: Sequence[Batch | bytes], encoding: str, level: int | None = None) -> bytes:
+    """One body of all parts (a batch stands for its payloads), compressed. Raises ValueError."""
+
+def protobuf_to_json(signal: str, body: bytes) -> bytes:
+    """The OTLP/JSON request that an OTLP protobuf request means. Raises NativeError (`malformed`)."""
+
+class Frame:
+    """A gRPC message of all parts, ready to be sent any number of times; only what is compressed is copied."""
+
+    def __init__(self, parts: Sequence[Batch | bytes], encoding: str = "", level: int | None = None) -> None: ...
+    def __len__(self) -> int: ...
+
+class ServerAnswer:
+    """What an OTLP server said: gRPC status, delay, and what of a request it did not take."""
+
+    @property
+    def code(self) -> int: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def retry_after_s(self) -> float | None: ...
+    @property
+    def rejected(self) -> int: ...
+    @property
+    def rejected_message(self) -> str: ...
+
+def read_export_response(body: bytes) -> tuple[int, str]:
+    """`partial_success` of an export response: rejected rows and why."""
+
+def read_status(body: bytes) -> ServerAnswer:
+    """A `google.rpc.Status`."""
+
+class Call:
+    """A call under way."""
+
+    def cancel(self) -> None:
+        """Breaks it off; `done` may still be called when it has just ended."""
+
+class Channel:
+    """Connections to a gRPC server (`host:port` or `unix:/path`), opened when a call needs them."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        authority: str,
+        tls: dict[str, Any] | None = None,
+        round_robin: bool = True,
+        connect_timeout_s: float = 20.0,
+        ping_interval_s: float = 0.0,
+        ping_timeout_s: float = 20.0,
+        ping_idle: bool = False,
+    ) -> None: ...
+    def call(
+        self,
+        path: str,
+        headers: list[tuple[str, str]],
+        frame: Frame,
+        done: Callable[[ServerAnswer], object],
+        *,
+        timeout_s: float,
+        wait_for_ready: bool = False,
+    ) -> Call:
+        """Sends a unary request; `done` gets the answer on a thread of the module's own."""
+    def close(self) -> None:
+        """Forgets the connections; calls under way finish."""
 
 def columns() -> list[tuple[str, str, bool]]:
     """The columns that the module was built with: (name, group, nullable)."""

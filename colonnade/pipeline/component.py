@@ -203,6 +203,8 @@ class SliceLimits:
     min_bytes: int = 0
     max_bytes: int = 16 << 20
     max_age_s: float = 0.2
+    whole_requests: bool = False
+    """A slice ends where a request does, if one does within its bounds: only whole requests can be forwarded."""
 
 
 @dataclass(slots=True)

@@ -68,7 +68,9 @@ class Pipeline:
         self.log = log
         self.senders = {sender.name: sender for sender in senders}
         self.host = host
-        self.keeps_payloads = any(sender.exporter.forwards_payloads for sender in senders)
+        forwards = [sender.exporter.forwards_payloads for sender in senders]
+        self.keeps_payloads = any(forwards)
+        self.needs_columns = log.store is not None or not all(forwards) or any(s.processor.changes for s in stages)
         self.rejects = any(stage.processor.rejects for stage in stages)
         self.wants_whole = any(stage.processor.wants_whole for stage in stages)
         self._labels = {"pipeline": id, "otel_signal": signal}
@@ -137,6 +139,7 @@ class Fanout:
     def __init__(self, pipelines: Iterable[Pipeline]) -> None:
         self.pipelines = tuple(pipelines)
         self.keeps_payloads = any(p.keeps_payloads for p in self.pipelines)
+        self.needs_columns = any(p.needs_columns for p in self.pipelines)
         self.rejects = any(p.rejects for p in self.pipelines)
         self.wants_whole = any(p.wants_whole for p in self.pipelines)
 

@@ -128,6 +128,9 @@ TABLE: tuple[Instrument, ...] = (
     *_per_noun(
         "exporter_send_failed", "Number of {} that a store refused for good or that retry gave up on.", _EXPORTER
     ),
+    *_per_noun(
+        "exporter_rejected", "Number of {} that a server left out of what it took (partial success).", _EXPORTER
+    ),
     *_per_noun("exporter_enqueue_failed", "Number of {} refused because the log was full.", _EXPORTER),
     Instrument(
         "exporter_queue_size", "gauge", "What waits in the log for this exporter, in units of the sizer.", _QUEUE

@@ -268,6 +268,8 @@ class MemoryLog(HandoverLog):
         end = min(self.end, start + limits.max_rows) if limits.max_rows else self.end
         if limits.max_bytes and self.bytes_at(end) - self.bytes_at(start) > limits.max_bytes:
             end = self._row_at(self.bytes_at(start) + limits.max_bytes, start)
+        if limits.whole_requests and end < self.end:
+            end = self._request_end(start, end)
         return Slice(
             log_id=self.id,
             pipeline=self.pipeline,
@@ -373,6 +375,19 @@ class MemoryLog(HandoverLog):
             return max(stored.end, start + 1)
         row = stored.start + (nbytes - stored.bytes_before) * (stored.end - stored.start) // stored.nbytes
         return max(row, start + 1)
+
+    def _request_end(self, start: int, end: int) -> int:
+        """The last row up to `end` with which a request ends; `end` where that would leave nothing."""
+        for stored in reversed(self._between(start, end)):
+            row, found = stored.start, start
+            for rows in (rows for batch in stored.batches for rows, _, _ in batch.runs):
+                row += rows
+                if row > end:
+                    break
+                found = row
+            if found > start:
+                return found
+        return end
 
     def _prune(self) -> None:
         """Forgets appends at the head that nobody needs; the list is compacted once half of it is forgotten."""

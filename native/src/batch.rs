@@ -6,7 +6,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, FieldRef, Schema};
 use bytes::Bytes;
 
-use crate::schema::Col;
+use crate::{decode::decoded, schema::Col};
 
 /// What the rows of a batch came as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +54,8 @@ pub struct Run {
 /// Before `kernels::unify` has completed it (`completed` is false) a batch may hold three hidden columns after the
 /// unified ones: `id` then holds the digest of the record's wire bytes, `$occurrence` (UInt32) counts equal digests
 /// within a payload, and `$uid` (Utf8) is a source's own id. `unify` turns them into ids and drops them.
+///
+/// Where rows only pass through, a batch is its payloads alone and has no columns; `decode::decoded` builds them.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub signal: Signal,
@@ -84,8 +86,16 @@ impl Batch {
         Batch { signal: self.signal, columns, runs, completed: self.completed }
     }
 
-    /// Rows `offset..offset + length`, not copied. A run that is cut loses its payload.
+    /// Whether these rows are still only the requests they came in.
+    pub fn is_undecoded(&self) -> bool {
+        self.columns.num_columns() == 0 && self.rows() > 0
+    }
+
+    /// Rows `offset..offset + length`, not copied. A run that is cut loses its payload, and is decoded before.
     pub fn slice(&self, offset: usize, length: usize) -> Batch {
+        if self.is_undecoded() && !(self.is_boundary(offset) && self.is_boundary(offset + length)) {
+            return decoded(self).slice(offset, length);
+        }
         let (mut runs, mut start) = (Vec::new(), 0usize);
         for run in &self.runs {
             let (from, to) = (start.max(offset), (start + run.rows).min(offset + length));
@@ -99,9 +109,20 @@ impl Batch {
         Batch { signal: self.signal, columns: self.columns.slice(offset, length), runs, completed: self.completed }
     }
 
-    /// Bytes held by the columns' buffers (shared buffers count for each batch that shares them).
+    /// Whether a payload's rows begin or end before this row.
+    fn is_boundary(&self, row: usize) -> bool {
+        let mut start = 0;
+        let found = self.runs.iter().any(|run| {
+            start += run.rows;
+            start - run.rows == row
+        });
+        found || start == row
+    }
+
+    /// Bytes held by the columns' buffers (shared buffers count for each batch that shares them) and by payloads.
     pub fn nbytes(&self) -> usize {
-        self.columns.columns().iter().map(|c| c.get_buffer_memory_size()).sum()
+        let columns: usize = self.columns.columns().iter().map(|c| c.get_buffer_memory_size()).sum();
+        columns + self.runs.iter().filter_map(|run| run.source.payload.as_ref()).map(Bytes::len).sum::<usize>()
     }
 
     /// The request bytes of every run, in order, or `None` when any run has lost them.

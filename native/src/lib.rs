@@ -1,7 +1,7 @@
 //! What touches every request and every row of Colonnade.
 //!
 //! `listen` turns sockets into bodies, `decode` bodies into columns, `kernels` columns into columns, `encode` columns
-//! into bytes. No policy, no configuration file, no clock: the Python side tells limits, routes and rules as values.
+//! into bytes, `send` bytes into sockets. No policy, no configuration file, no clock: the Python side tells limits, routes and rules as values.
 
 pub mod batch;
 pub mod decode;
@@ -13,3 +13,4 @@ pub mod protobuf;
 mod python;
 pub mod schema;
 pub mod select;
+pub mod send;

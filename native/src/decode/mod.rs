@@ -23,7 +23,7 @@ mod attributes;
 pub(crate) mod columns;
 pub mod compression;
 mod context;
-pub(crate) mod json;
+pub mod json;
 pub mod keys;
 mod logs;
 mod metrics;
@@ -32,7 +32,7 @@ pub mod reserved;
 pub mod semantics;
 mod traces;
 pub mod validate;
-mod wire;
+pub mod wire;
 
 use std::sync::Arc;
 
@@ -48,7 +48,10 @@ use self::{
     validate::{Limits, check},
     wire::{Arena, MAX_LEVELS},
 };
-use crate::batch::{Batch, Run, Signal, Source};
+use crate::{
+    batch::{Batch, Run, Signal, Source, record_batch},
+    select::concat,
+};
 
 /// Bodies that one call takes in all: text offsets have 32 bits, and text takes up to six times its size within JSON.
 pub const MAX_CALL_BYTES: usize = 256 << 20;
@@ -99,13 +102,7 @@ pub fn decode(signal: Signal, payloads: &[Payload], opts: &DecodeOptions) -> (Ba
     let limits = Limits { max_depth: opts.max_depth, max_attributes: opts.max_attributes };
     let (mut columns, mut runs, mut refused, mut bytes) = (Columns::default(), Vec::new(), Vec::new(), 0usize);
     for (index, payload) in payloads.iter().enumerate() {
-        let fits = bytes.saturating_add(payload.body.len()) <= MAX_CALL_BYTES;
-        let message = format!("more than {MAX_CALL_BYTES} bytes in one call");
-        let verdict = match fits {
-            true => check(signal, &payload.body, limits),
-            false => Err(DecodeError { offset: 0, path: String::new(), message }),
-        };
-        if let Err(error) = verdict {
+        if let Err(error) = fits(bytes, &payload.body).and_then(|()| check(signal, &payload.body, limits)) {
             refused.push((index, error));
             continue;
         }
@@ -119,10 +116,49 @@ pub fn decode(signal: Signal, payloads: &[Payload], opts: &DecodeOptions) -> (Ba
     (Batch { signal, columns, runs, completed: false }, refused)
 }
 
+fn fits(bytes: usize, body: &Bytes) -> Result<(), DecodeError> {
+    let message = || format!("more than {MAX_CALL_BYTES} bytes in one call");
+    match bytes.saturating_add(body.len()) <= MAX_CALL_BYTES {
+        true => Ok(()),
+        false => Err(DecodeError { offset: 0, path: String::new(), message: message() }),
+    }
+}
+
 /// The rows that a request has, or why it is none; the same verdict as [`decode`] with default options.
 pub fn validate(signal: Signal, body: &[u8]) -> Result<usize, DecodeError> {
     let options = DecodeOptions::default();
     check(signal, body, Limits { max_depth: options.max_depth, max_attributes: options.max_attributes })
+}
+
+/// The rows of all payloads that are requests as a batch without columns, and the places of those that are not.
+pub fn undecoded(signal: Signal, payloads: &[Payload]) -> (Batch, Vec<(usize, DecodeError)>) {
+    let (mut runs, mut refused) = (Vec::new(), Vec::new());
+    for (index, payload) in payloads.iter().enumerate() {
+        match fits(0, &payload.body).and_then(|()| validate(signal, &payload.body)) {
+            Ok(rows) => runs.push(Run { rows, source: with_payload(payload) }),
+            Err(error) => refused.push((index, error)),
+        }
+    }
+    let rows = runs.iter().map(|run| run.rows).sum();
+    let columns = record_batch(Vec::new(), Vec::new(), rows).expect("no column can be wrong");
+    (Batch { signal, columns, runs, completed: false }, refused)
+}
+
+/// The same rows with their columns; payloads stay.
+pub fn decoded(batch: &Batch) -> Batch {
+    if !batch.is_undecoded() {
+        return batch.clone();
+    }
+    let options = DecodeOptions { keep_payload: true, ..DecodeOptions::default() };
+    let parts: Vec<Batch> = batch
+        .runs
+        .iter()
+        .map(|run| {
+            let body = run.source.payload.clone().expect("a batch without columns has its payloads");
+            decode(batch.signal, &[Payload { body, source: run.source.clone() }], &options).0
+        })
+        .collect();
+    concat(&parts).expect("decoded batches fit together")
 }
 
 fn with_payload(payload: &Payload) -> Arc<Source> {

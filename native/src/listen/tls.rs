@@ -109,7 +109,7 @@ pub fn build(settings: &TlsSettings, h1: bool, h2: bool) -> Result<Arc<ServerCon
     Ok(Arc::new(config))
 }
 
-fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match all {
         Ok(all) if !all.is_empty() => Ok(all),
@@ -118,7 +118,7 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-fn versions(settings: &TlsSettings) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
+pub fn versions(settings: &TlsSettings) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
     let number = |text: &str, default| match text {
         "" => Ok(default),
         "1.2" => Ok(12),
@@ -135,7 +135,7 @@ fn versions(settings: &TlsSettings) -> Result<Vec<&'static SupportedProtocolVers
 }
 
 /// The Go names of suites and curves are accepted beside IANA's.
-fn provider(settings: &TlsSettings) -> Result<crypto::CryptoProvider, String> {
+pub fn provider(settings: &TlsSettings) -> Result<crypto::CryptoProvider, String> {
     let mut provider = crypto::ring::default_provider();
     if !settings.cipher_suites.is_empty() {
         let plain = |name: &str| name.to_ascii_uppercase().replace("TLS13_", "TLS_");

@@ -8,10 +8,12 @@ use arrow_array::{
     ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi, to_ffi},
 };
 use arrow_schema::{DataType, Field, FieldRef};
+use bytes::Bytes;
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyCapsule};
 
 use crate::{
     batch::{Batch, Run, Signal, Source, record_batch},
+    decode::decoded,
     schema::Col,
 };
 
@@ -106,6 +108,12 @@ impl PyBatch {
         self.0.payloads().map(|list| list.iter().map(|b| b.to_vec()).collect())
     }
 
+    /// Their sizes in bytes, without making objects of them.
+    #[getter]
+    fn payload_sizes(&self) -> Option<Vec<usize>> {
+        self.0.payloads().map(|list| list.iter().map(Bytes::len).collect())
+    }
+
     fn slice(&self, offset: usize, length: usize) -> PyResult<PyBatch> {
         if offset.checked_add(length).is_none_or(|end| end > self.0.rows()) {
             return Err(PyValueError::new_err(format!("rows {offset}+{length} of {}", self.0.rows())));
@@ -128,7 +136,7 @@ impl PyBatch {
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyCapsule>, Bound<'py, PyCapsule>)> {
         let _ = requested_schema; // The protocol allows to ignore a wish for another schema.
-        let array = StructArray::from(self.0.columns.clone());
+        let array = StructArray::from(py.detach(|| decoded(&self.0)).columns);
         let (array, schema) = to_ffi(&array.to_data()).map_err(arrow_error)?;
         Ok((PyCapsule::new_with_value(py, schema, SCHEMA)?, PyCapsule::new_with_value(py, array, ARRAY)?))
     }

@@ -40,7 +40,7 @@ fn decompress<'py>(py: Python<'py>, encoding: &str, body: Vec<u8>, max_bytes: us
 /// The batch with `attributes` as stores keep them: text to text, types under `$otlp.types`.
 #[pyfunction]
 fn store_attributes(py: Python<'_>, batch: &PyBatch) -> PyResult<PyBatch> {
-    let batch = batch.0.clone();
+    let batch = decode::decoded(&batch.0);
     py.detach(|| store::store_attributes(&batch)).map(PyBatch::new).map_err(arrow_error)
 }
 
@@ -54,7 +54,7 @@ fn concat(py: Python<'_>, batches: Vec<PyRef<'_, PyBatch>>) -> PyResult<PyBatch>
 /// The rows at `indices`, in that order.
 #[pyfunction]
 fn take(py: Python<'_>, batch: &PyBatch, indices: Vec<u32>) -> PyResult<PyBatch> {
-    let batch = batch.0.clone();
+    let batch = decode::decoded(&batch.0);
     py.detach(|| select::take(&batch, &indices)).map(PyBatch::new).map_err(arrow_error)
 }
 
@@ -134,9 +134,9 @@ fn encode_otlp<'py>(
     Ok(requests.iter().map(|request| PyBytes::new(py, request)).collect())
 }
 
-/// The batches themselves: cheap to clone, and usable without the GIL.
+/// The batches themselves, with columns: cheap to clone, and usable without the GIL.
 fn shared(batches: &[PyRef<'_, PyBatch>]) -> Vec<Batch> {
-    batches.iter().map(|batch| Batch::clone(&batch.0)).collect()
+    batches.iter().map(|batch| decode::decoded(&batch.0)).collect()
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

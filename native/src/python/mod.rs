@@ -6,6 +6,7 @@ mod encode;
 mod error;
 mod kernels;
 mod listen;
+mod send;
 
 use pyo3::prelude::*;
 
@@ -19,5 +20,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     decode::register(module)?;
     encode::register(module)?;
     kernels::register(module)?;
-    listen::register(module)
+    listen::register(module)?;
+    send::register(module)
 }

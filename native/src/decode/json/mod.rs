@@ -8,7 +8,7 @@
 //! Fields are written in the text's order, defaults left out, lengths in their shortest form: a text that follows the
 //! protocol's field order yields the very bytes that an official library writes.
 
-pub(in crate::decode) mod fields;
+pub mod fields;
 pub(crate) mod reader;
 
 use base64::{

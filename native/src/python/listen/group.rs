@@ -82,8 +82,8 @@ impl PyRequestGroup {
 
     /// The rows of every body that is a request; the others are answered and counted here. `order` then says which
     /// request each run of the batch came from.
-    #[pyo3(signature = (*, keep_payload=false, whole=false))]
-    fn decode(&self, py: Python<'_>, keep_payload: bool, whole: bool) -> PyResult<PyBatch> {
+    #[pyo3(signature = (*, keep_payload=false, whole=false, columns=true))]
+    fn decode(&self, py: Python<'_>, keep_payload: bool, whole: bool, columns: bool) -> PyResult<PyBatch> {
         let options = DecodeOptions { keep_payload, attributes_whole: whole, ..DecodeOptions::default() };
         let batch = guarded(py, || {
             let (signal, opened) = {
@@ -92,7 +92,10 @@ impl PyRequestGroup {
             };
             let payload = |o: &Opened| Payload { body: o.body.clone(), source: o.source.clone() };
             let payloads: Vec<Payload> = opened.iter().map(payload).collect();
-            let (batch, refused) = walker::decode(signal, &payloads, &options);
+            let (batch, refused) = match columns {
+                true => walker::decode(signal, &payloads, &options),
+                false => walker::undecoded(signal, &payloads),
+            };
             let mut order: Vec<Option<usize>> = opened.iter().map(|o| Some(o.number)).collect();
             for (at, error) in &refused {
                 order[*at] = None;
@@ -102,24 +105,6 @@ impl PyRequestGroup {
             batch
         })?;
         Ok(PyBatch::new(batch))
-    }
-
-    /// The rows that the requests have, none of them built; what is none is answered and counted here.
-    fn validate(&self, py: Python<'_>) -> PyResult<usize> {
-        guarded(py, || {
-            let (signal, opened) = {
-                let mut group = self.lock();
-                (group.signal, group.open())
-            };
-            let mut rows = 0;
-            for one in &opened {
-                match walker::validate(signal, &one.body) {
-                    Ok(count) => rows += count,
-                    Err(error) => self.lock().refuse_malformed(one.number, &error),
-                }
-            }
-            rows
-        })
     }
 
     #[pyo3(signature = (answer, exceptions=vec![]))]

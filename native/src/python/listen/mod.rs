@@ -1,7 +1,7 @@
 //! `listen` as Python sees it.
 
 mod group;
-mod values;
+pub mod values;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::listen::server::{Engine, Port, Protocols};
 use crate::listen::stats::Status;
 
 /// Waits of more than a day are none; negative ones are over.
-fn seconds(value: f64) -> Duration {
+pub fn seconds(value: f64) -> Duration {
     Duration::from_secs_f64(if value.is_nan() { 0.0 } else { value.clamp(0.0, 86_400.0) })
 }
 

@@ -178,7 +178,7 @@ pub fn tls(given: &Bound<'_, PyDict>, protocols: Protocols) -> PyResult<Tls> {
 }
 
 /// PEM as text or bytes.
-fn pem(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+pub fn pem(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     match value.extract::<String>() {
         Ok(text) => Ok(text.into_bytes()),
         Err(_) => value.extract(),
