@@ -1,11 +1,11 @@
 """Prints what a million rows cost.
 
-    python -m bench                             every case
-    python -m bench --list                      the names of the cases
-    python -m bench --only nop.http --rounds 5  some of them
-    python -m bench --peers --only goals        beside the Go Collector and Rotel, where there is a goal
-    python -m bench --only scaling              how cost grows with rows, connections, columns, distinct values, threads
-    python -m bench --only overload             ten times more than the store takes, for minutes
+python -m bench                             every case
+python -m bench --list                      the names of the cases
+python -m bench --only nop.http --rounds 5  some of them
+python -m bench --peers --only goals        beside the Go Collector and Rotel, where there is a goal
+python -m bench --only scaling              how cost grows with rows, connections, columns, distinct values, threads
+python -m bench --only overload             ten times more than the store takes, for minutes
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--list", action="store_true", help="print the names of the cases")
     add("--rounds", type=int, default=3, help="rounds per case and product; medians are shown (default %(default)s)")
     add("--seconds", type=float, help=f"length of a round's load (default {ROUND_S:g}; of an overload {OVERLOAD_S:g})")
-    add("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where curves are written (default %(default)s)")
+    add(
+        "--results", type=Path, default=RESULTS, metavar="FOLDER", help="where curves are written (default %(default)s)"
+    )
     add("--json", type=Path, metavar="FILE", help="write every round there as well")
     add("--peers", action="store_true", help="also measure the Go Collector and Rotel, round by round in turn")
     add("--load", type=Path, metavar="PROGRAM", help="a load generator that is built already")

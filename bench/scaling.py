@@ -116,7 +116,9 @@ def run(name: str, stores: Stores, program: Path, *, rounds: int, seconds: float
         refused = sum(one.refused for one in result.rounds)
         curve.append({"x": x, "problem": result.problem, "refused": refused, "lost": result.lost, **values})
         wanted = (("cpu_s_per_m", ".2f"), ("us_per_request", ".0f"), ("rows_per_s", ",.0f"), ("p99_ms", ".1f"))
-        cells = [format(values[key], style) if key in values else "" for key, style in (*wanted, ("peak_rss_mib", ".0f"))]
+        cells = [
+            format(values[key], style) if key in values else "" for key, style in (*wanted, ("peak_rss_mib", ".0f"))
+        ]
         lines.append([f"{x:,}", *cells, f"{refused:,}", f"{result.lost:,}", result.problem[-100:]])
     plots = {"CPU-s per million rows": [(p["x"], p["cpu_s_per_m"]) for p in curve if p.get("cpu_s_per_m")]}
     _show(name, x_name, aligned(lines, 1), plots, folder)

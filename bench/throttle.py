@@ -64,7 +64,9 @@ class Throttle:
         url = f"{self._target}{request.raw_path}"
         async with self._session.request(request.method, url, data=body, headers=headers) as reply:
             answer = await reply.read()
-            await self._hold_back(int(json.loads(reply.headers.get("X-ClickHouse-Summary", "{}")).get("written_rows", 0)))
+            await self._hold_back(
+                int(json.loads(reply.headers.get("X-ClickHouse-Summary", "{}")).get("written_rows", 0))
+            )
             kept = {k: v for k, v in reply.headers.items() if k.lower() not in HOP_BY_HOP - {"content-encoding"}}
             return web.Response(status=reply.status, body=answer, headers=kept)
 

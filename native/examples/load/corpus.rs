@@ -160,13 +160,31 @@ use Value::{Bool, Double, Int, Is, Of, Tagged};
 type Attributes = &'static [(&'static str, Value)];
 
 const SERVICES: [&str; 12] = [
-    "checkout", "cart", "catalog", "frontend", "payment", "shipping", "search", "currency", "recommendation", "ad",
-    "quote", "email",
+    "checkout",
+    "cart",
+    "catalog",
+    "frontend",
+    "payment",
+    "shipping",
+    "search",
+    "currency",
+    "recommendation",
+    "ad",
+    "quote",
+    "email",
 ];
 const METHODS: &[&str] = &["GET", "GET", "GET", "POST", "PUT", "DELETE"];
 const ROUTES: &[&str] = &[
-    "/api/cart/{cart_id}", "/api/products/{product_id}", "/api/checkout", "/api/recommendations", "/api/currency",
-    "/api/orders/{order_id}/items", "/api/shipping/quote", "/", "/healthz", "/api/search",
+    "/api/cart/{cart_id}",
+    "/api/products/{product_id}",
+    "/api/checkout",
+    "/api/recommendations",
+    "/api/currency",
+    "/api/orders/{order_id}/items",
+    "/api/shipping/quote",
+    "/",
+    "/healthz",
+    "/api/search",
 ];
 const USER_AGENTS: &[&str] = &[
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Safari/537.36",
@@ -177,8 +195,11 @@ const USER_AGENTS: &[&str] = &[
 ];
 const HOSTS: &[&str] = &["shop.example.com", "api.example.com", "m.example.com"];
 const FUNCTIONS: &[&str] = &[
-    "com.example.shop.CartService.addItem", "com.example.shop.Checkout.placeOrder", "com.example.shop.Quote.calculate",
-    "com.example.shop.Search.rank", "com.example.shop.Payment.charge",
+    "com.example.shop.CartService.addItem",
+    "com.example.shop.Checkout.placeOrder",
+    "com.example.shop.Quote.calculate",
+    "com.example.shop.Search.rank",
+    "com.example.shop.Payment.charge",
 ];
 const THREADS: &[&str] = &["http-nio-8080-exec-1", "http-nio-8080-exec-2", "http-nio-8080-exec-3", "grpc-default-7"];
 
@@ -241,11 +262,14 @@ const DATABASE_SPAN: Attributes = &[
     ("db.namespace", Of(&["shop", "orders"])),
     ("db.collection.name", Of(&["carts", "orders", "order_items", "products"])),
     ("db.operation.name", Of(&["SELECT", "SELECT", "INSERT", "UPDATE"])),
-    ("db.query.text", Of(&[
-        "SELECT id, sku, quantity, price, currency, discount FROM order_items WHERE order_id = $1 ORDER BY position, id",
-        "SELECT id, name, description, price, currency, stock FROM products WHERE id = ANY($1) AND active AND price < $2",
-        "UPDATE carts SET quantity = $2, updated_at = now(), version = version + 1 WHERE id = $1 AND version = $3",
-    ])),
+    (
+        "db.query.text",
+        Of(&[
+            "SELECT id, sku, quantity, price, currency, discount FROM order_items WHERE order_id = $1 ORDER BY position, id",
+            "SELECT id, name, description, price, currency, stock FROM products WHERE id = ANY($1) AND active AND price < $2",
+            "UPDATE carts SET quantity = $2, updated_at = now(), version = version + 1 WHERE id = $1 AND version = $3",
+        ]),
+    ),
     ("db.response.returned_rows", Int(0, 50)),
     ("server.address", Is("orders-db.shop.svc.cluster.local")),
     ("server.port", Int(5432, 5432)),
@@ -299,21 +323,67 @@ const POINT: Attributes = &[
 
 /// Attributes that fill a column each, for rows as wide as asked: of the record, then of the resource.
 const WIDE_RECORD: &[&str] = &[
-    "session.id", "user.id", "user.full_name", "http.request.method", "url.full", "server.address", "url.path",
-    "url.query", "network.protocol.version", "user_agent.original", "geo.country.iso_code", "geo.region.iso_code",
-    "geo.locality.name", "geo.postal_code", "user_agent.name", "user_agent.version", "db.system.name", "db.namespace",
-    "db.collection.name", "db.operation.name", "db.query.text", "messaging.system", "messaging.destination.name",
-    "messaging.operation.name", "messaging.message.id", "rpc.system.name", "rpc.service", "feature_flag.key",
-    "feature_flag.result.variant", "browser.web_vital.name", "browser.web_vital.rating",
-    "browser.web_vital.navigation_type", "exception.type", "exception.message", "exception.stacktrace",
-    "messaging.message.conversation_id", "enduser.pseudo.id", "http.request.header.referer",
-    "http.response.header.content-type", "otel.status_description", "rpc.response.status_code", "user_agent.os.name",
-    "user_agent.os.version", "event.name",
+    "session.id",
+    "user.id",
+    "user.full_name",
+    "http.request.method",
+    "url.full",
+    "server.address",
+    "url.path",
+    "url.query",
+    "network.protocol.version",
+    "user_agent.original",
+    "geo.country.iso_code",
+    "geo.region.iso_code",
+    "geo.locality.name",
+    "geo.postal_code",
+    "user_agent.name",
+    "user_agent.version",
+    "db.system.name",
+    "db.namespace",
+    "db.collection.name",
+    "db.operation.name",
+    "db.query.text",
+    "messaging.system",
+    "messaging.destination.name",
+    "messaging.operation.name",
+    "messaging.message.id",
+    "rpc.system.name",
+    "rpc.service",
+    "feature_flag.key",
+    "feature_flag.result.variant",
+    "browser.web_vital.name",
+    "browser.web_vital.rating",
+    "browser.web_vital.navigation_type",
+    "exception.type",
+    "exception.message",
+    "exception.stacktrace",
+    "messaging.message.conversation_id",
+    "enduser.pseudo.id",
+    "http.request.header.referer",
+    "http.response.header.content-type",
+    "otel.status_description",
+    "rpc.response.status_code",
+    "user_agent.os.name",
+    "user_agent.os.version",
+    "event.name",
 ];
 const WIDE_RESOURCE: &[&str] = &[
-    "service.version", "service.instance.id", "service.namespace", "host.name", "host.id", "cloud.provider",
-    "cloud.region", "cloud.availability_zone", "container.id", "k8s.namespace.name", "k8s.pod.name",
-    "k8s.deployment.name", "device.model.name", "device.manufacturer", "app.screen.name",
+    "service.version",
+    "service.instance.id",
+    "service.namespace",
+    "host.name",
+    "host.id",
+    "cloud.provider",
+    "cloud.region",
+    "cloud.availability_zone",
+    "container.id",
+    "k8s.namespace.name",
+    "k8s.pod.name",
+    "k8s.deployment.name",
+    "device.model.name",
+    "device.manufacturer",
+    "app.screen.name",
 ];
 
 /// Spans of a trace, each the child of the one named: kind, name, attributes.
@@ -461,8 +531,14 @@ impl Maker {
 
     fn metric(&mut self, kind: Kind, number: usize, points: u64) -> Message {
         const NAMES: [&str; 8] = [
-            "http.server.request.duration", "jvm.memory.used", "http.server.active_requests", "jvm.gc.duration",
-            "db.client.operation.duration", "shop.cart.size", "shop.orders", "process.cpu.utilization",
+            "http.server.request.duration",
+            "jvm.memory.used",
+            "http.server.active_requests",
+            "jvm.gc.duration",
+            "db.client.operation.duration",
+            "shop.cart.size",
+            "shop.orders",
+            "process.cpu.utilization",
         ];
         let mut data = Message::default();
         for _ in 0..points {
