@@ -1,4 +1,4 @@
-"""What a case may cost at most, side by side with what is on the market; the table shows it beside what was measured."""
+"""What a case may cost at most; the table shows it beside what was measured."""
 
 from __future__ import annotations
 

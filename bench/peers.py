@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.cases import NOUNS, Case
 from bench.products import Product, Running, Stores, Unavailable
-from bench.stores import Nothing, Server, Store, wait_rows
+from bench.stores import Server, Store, wait_rows
 from tests.daemon_process import free_port
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "colonnade-peers"
@@ -137,7 +137,7 @@ class GoCollector(Product):
 
     def start(self, case: Case, stores: Stores, folder: Path) -> Running:
         if case.store == "nop":
-            return self._run({}, {"nop": None}, {}, folder, Nothing())
+            return self._run({}, {"nop": None}, {}, folder, Store())
         if case.store != "clickhouse":
             raise Unavailable(f"it has no such store: {case.store}")
         tables = ["otel_traces", "otel_logs", *(f"otel_metrics_{kind}" for kind in METRIC_TABLES)]
@@ -159,7 +159,7 @@ class GoCollector(Product):
 
     def start_sidecar(self, folder: Path) -> Running:
         processors = {"memory_limiter": {"check_interval": "1s", "limit_mib": 512}, "batch": None}
-        return self._run(processors, {"nop": None}, {}, folder, Nothing())
+        return self._run(processors, {"nop": None}, {}, folder, Store())
 
     def _run(
         self,
@@ -235,7 +235,7 @@ class Rotel(Product):
         )
 
     def start_sidecar(self, folder: Path) -> Running:
-        return self._run(["--exporter", "blackhole"], folder, Nothing())
+        return self._run(["--exporter", "blackhole"], folder, Store())
 
     def _run(self, options: list[str], folder: Path, store: Store) -> Running:
         http, grpc = free_port(), free_port()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases import NOUNS, Case
-from bench.stores import POLL_S, STANDS_STILL_S, Embedded, Nothing, Parquet, Server, Store, wait_rows
+from bench.stores import POLL_S, STANDS_STILL_S, Embedded, Parquet, Server, Store, wait_rows
 from tests.daemon_process import Daemon, free_port
 from tests.servers.clickhouse import ClickHouseServer
 
@@ -111,7 +111,7 @@ class Colonnade(Product):
 
     def start_sidecar(self, folder: Path) -> Running:
         processors = {"memory_limiter": {"check_interval": "1s", "limit_mib": 512}, "batch": None}
-        return self._run(_config(processors, {"nop": None}, {}), folder, Nothing())
+        return self._run(_config(processors, {"nop": None}, {}), folder, Store())
 
     def _run(self, config: dict[str, Any], folder: Path, store: Store) -> Running:
         try:
@@ -124,7 +124,7 @@ class Colonnade(Product):
     ) -> tuple[dict[str, Any], Store]:
         match case.store:
             case "nop":
-                return {"nop": None}, Nothing()
+                return {"nop": None}, Store()
             case "clickhouse":
                 store = Server(stores.clickhouse(self.name), "bench", ["events"])
                 endpoint = self._store_url or f"http://127.0.0.1:{store.http_port}"

@@ -6,7 +6,6 @@ import json
 import time
 import urllib.parse
 import urllib.request
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,12 +21,12 @@ MERGES_END_WITHIN_S = 60.0
 MERGES_QUIET_S = 1.0
 
 
-class Store(ABC):
-    """Rows of one product in one store."""
+class Store:
+    """Rows of one product in one store; this one keeps none."""
 
-    @abstractmethod
     def rows(self) -> int | None:
-        """Rows stored since the beginning; None where they can be counted only when the product has ended."""
+        """Rows stored since the beginning; None where they can not be counted while the product runs."""
+        return None
 
     def clear(self) -> None:
         """Forgets the rows, where that makes the next round equal to the first."""
@@ -41,13 +40,6 @@ class Store(ABC):
 
     def close(self) -> None:
         """Removes what was stored."""
-
-
-class Nothing(Store):
-    """Rows end in the product."""
-
-    def rows(self) -> None:
-        return None
 
 
 class Server(Store):
@@ -116,14 +108,10 @@ class Embedded(Store):
 
 
 class Parquet(Store):
-    """Published files of an archive folder."""
+    """Files of an archive folder. Those that are open when the product ends are published by its end."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-
-    def rows(self) -> None:
-        """Files that are open when the product ends are published by its end."""
-        return None
 
     def rows_at_end(self) -> int:
         return sum(pq.read_metadata(file).num_rows for file in self._folder.rglob("*.parquet"))

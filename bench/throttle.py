@@ -1,4 +1,4 @@
-"""A ClickHouse that takes so many rows a second: a proxy that holds each insert's answer back until its rows are due."""
+"""A ClickHouse that takes so many rows a second: a proxy that answers each insert when its rows are due."""
 
 from __future__ import annotations
 
