@@ -23,9 +23,9 @@ class Sidecar:
     """One product's starts."""
 
     product: str
-    ready_after_s: list[float] = field(default_factory=list)
-    idle_rss_mib: list[float] = field(default_factory=list)
-    idle_cpu_percent: list[float] = field(default_factory=list)
+    ready_after_s: list[float] = field(default_factory=list[float])
+    idle_rss_mib: list[float] = field(default_factory=list[float])
+    idle_cpu_percent: list[float] = field(default_factory=list[float])
 
 
 def run_sidecar(products: Sequence[Product], rounds: int, idle_s: float = IDLE_S) -> list[Sidecar]:
