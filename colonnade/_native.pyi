@@ -37,6 +37,9 @@ class Batch:
     @property
     def tenants(self) -> list[tuple[str, int]]: ...
     @property
+    def requests(self) -> int:
+        """How many payloads the rows came in."""
+    @property
     def runs(self) -> list[tuple[int, str, list[tuple[str, str]]]]: ...
     @property
     def payloads(self) -> list[bytes] | None: ...

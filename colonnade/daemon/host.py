@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from colonnade.daemon.health import Health
 from colonnade.daemon.logs import NAME
-from colonnade.daemon.telemetry import Metrics
+from colonnade.daemon.telemetry import Labels, Metrics, label_values
 from colonnade.pipeline.component import Component, ComponentId, Status
 from colonnade.pipeline.instruments import BY_NAME
 
@@ -45,6 +45,7 @@ class ComponentHost:
         self._id = id
         self._services = services
         self._logger = logging.getLogger(f"{NAME}.{kind}.{id}")
+        self._known: dict[tuple[Any, ...], Labels] = {}
 
     @property
     def id(self) -> ComponentId:
@@ -67,13 +68,21 @@ class ComponentHost:
         return time.time_ns()
 
     def count(self, name: str, n: float = 1, **labels: str) -> None:
-        self._services.metrics.count(name, n, self._own(name, labels))
+        self._services.metrics.add(name, n, self._label_values(name, labels))
 
     def gauge(self, name: str, value: float | Callable[[], float], **labels: str) -> None:
         self._services.metrics.gauge(name, value, self._own(name, labels), self)
 
     def observe(self, name: str, value: float, **labels: str) -> None:
-        self._services.metrics.observe(name, value, self._own(name, labels))
+        self._services.metrics.observe(name, value, self._label_values(name, labels))
+
+    def _label_values(self, name: str, labels: dict[str, str]) -> Labels:
+        """Looked up, because every group of requests counts the same things again."""
+        asked = (name, *labels.items())
+        known = self._known.get(asked)
+        if known is None:
+            known = self._known[asked] = label_values(name, self._own(name, labels))
+        return known
 
     def _own(self, name: str, labels: dict[str, str]) -> dict[str, str]:
         if self.kind in BY_NAME[name].labels and self.kind not in labels:

@@ -66,20 +66,21 @@ class Metrics:
 
     def count(self, name: str, n: float, labels: dict[str, str]) -> None:
         """Adds to a counter. KeyError for a name that the table does not have."""
+        self.add(name, n, label_values(name, labels))
+
+    def add(self, name: str, n: float, key: Labels) -> None:
+        """Adds to a counter, its label values known."""
         series = self._series.get(name)
-        if series is None:
-            BY_NAME[name]
-            return
-        key = _key(BY_NAME[name], labels)
-        with self._lock:
-            series.values[key] = series.values.get(key, 0.0) + n
+        if series is not None:
+            with self._lock:
+                series.values[key] = series.values.get(key, 0.0) + n
 
     def set(self, name: str, value: float, labels: dict[str, str]) -> None:
         """Sets a gauge, or a counter whose value is known elsewhere."""
         series = self._series.get(name)
         if series is not None:
             with self._lock:
-                series.values[_key(BY_NAME[name], labels)] = value
+                series.values[label_values(name, labels)] = value
 
     def clear(self, name: str) -> None:
         """Takes all values of an instrument away."""
@@ -92,7 +93,7 @@ class Metrics:
         series = self._series.get(name)
         if series is None:
             return
-        key = _key(BY_NAME[name], labels)
+        key = label_values(name, labels)
         with self._lock:
             for others in self._owned.values():
                 others.discard((name, key))
@@ -102,13 +103,12 @@ class Metrics:
             else:
                 series.values[key] = value
 
-    def observe(self, name: str, value: float, labels: dict[str, str]) -> None:
-        """Adds to a histogram."""
+    def observe(self, name: str, value: float, key: Labels) -> None:
+        """Adds to a histogram, its label values known."""
         series = self._series.get(name)
         if series is None:
             return
         instrument = BY_NAME[name]
-        key = _key(instrument, labels)
         with self._lock:
             histogram = series.histograms.get(key)
             if histogram is None:
@@ -178,8 +178,10 @@ def _histogram_lines(
     yield f"{name}_count{_braces(labels)} {seen}"
 
 
-def _key(instrument: Instrument, labels: dict[str, str]) -> Labels:
-    return tuple(str(labels.get(label, "")) for label in instrument.labels)
+def label_values(name: str, labels: dict[str, str]) -> Labels:
+    """Values in the order that the table declares the labels in; one that is not given is empty. KeyError for a name
+    that the table does not have."""
+    return tuple(str(labels.get(label, "")) for label in BY_NAME[name].labels)
 
 
 def _number(value: float) -> str:

@@ -173,7 +173,7 @@ class Intake:
         if not batch.rows:
             return work
         now_ns = self.host.clock_ns()
-        requests = len(batch.runs)
+        requests = batch.requests
         if not fanout.rejects:
             try:
                 work.prepared = fanout.process(batch, now_ns, requests)

@@ -27,7 +27,7 @@ def counted(level: str) -> Metrics:
     metrics = Metrics(level)
     metrics.count("receiver_accepted_spans", 2, {"receiver": "otlp", "transport": "http"})
     metrics.count("receiver_requests", 1, {"receiver": "otlp", "transport": "http", "outcome": "success"})
-    metrics.observe("exporter_send_duration", 0.2, {"exporter": "nop"})
+    metrics.observe("exporter_send_duration", 0.2, ("nop",))
     return metrics
 
 

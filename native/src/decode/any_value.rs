@@ -121,7 +121,7 @@ impl<'a> Any<'a> {
 
 /// The parts of a `KeyValue` as encoders write it: the key, then a plain value, each once. `None` where it is spelled
 /// otherwise. The texts are not looked at.
-#[inline]
+#[inline(always)]
 pub fn plain_pair(message: &[u8]) -> Option<(&[u8], Any<'_>)> {
     let [0x0a, rest @ ..] = message else { return None };
     let (key, rest) = sized(rest)?;

@@ -37,6 +37,13 @@ pub fn collect<'a>(pairs: impl Iterator<Item = &'a [u8]>, arena: &'a Arena) -> V
     collector.list
 }
 
+/// What one record after the other is read into, so that their memory is made once.
+#[derive(Default)]
+pub struct Scratch<'a> {
+    pub attributes: Collector<'a>,
+    pub feeds: Feeds<'a>,
+}
+
 /// The list in the making, pair by pair.
 #[derive(Default)]
 pub struct Collector<'a> {
@@ -47,6 +54,12 @@ pub struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.seen = 0;
+        self.index = None;
+    }
+
     #[inline]
     pub fn add(&mut self, pair: &'a [u8], arena: &'a Arena) {
         let (key, value) = key_value(pair, arena);
@@ -143,50 +156,77 @@ pub struct Feeds<'a> {
     places: [u8; COLUMN_COUNT],
 }
 
+impl Default for Feeds<'_> {
+    fn default() -> Self {
+        Feeds { list: Vec::new(), places: [0; COLUMN_COUNT] }
+    }
+}
+
 impl<'a> Feeds<'a> {
     /// `resource`: whose attributes these are; `kind`: the span's kind, 0 for what is no span.
     pub fn of(attributes: &[Attribute<'a>], resource: bool, kind: i64, arena: &'a Arena) -> Feeds<'a> {
-        let mut feeds = Feeds { list: Vec::with_capacity(attributes.len()), places: [0; COLUMN_COUNT] };
-        for (at, attribute) in attributes.iter().enumerate() {
-            for rule in rules(attribute.key) {
-                feeds.add(rule, at, attribute, resource, kind, arena);
-            }
-        }
+        let mut feeds = Feeds::default();
+        feeds.read(attributes, resource, kind, arena);
         feeds
     }
 
-    #[inline]
-    fn add(&mut self, rule: &Rule, at: usize, attribute: &Attribute<'a>, resource: bool, kind: i64, arena: &'a Arena) {
-        let place = &mut self.places[rule.col as usize];
-        if *place == 0 {
-            self.list.push(Fed { col: rule.col, feeders: 0, rank: 0, cell: None, exact: None });
-            *place = self.list.len() as u8;
+    /// Forgets what it held, and reads other attributes.
+    pub fn read(&mut self, attributes: &[Attribute<'a>], resource: bool, kind: i64, arena: &'a Arena) {
+        for fed in self.list.drain(..) {
+            self.places[fed.col as usize] = 0;
         }
-        let fed = &mut self.list[*place as usize - 1];
-        fed.feeders += 1;
+        for (at, attribute) in attributes.iter().enumerate() {
+            for rule in rules(attribute.key) {
+                self.add(rule, at, attribute, resource, kind, arena);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, rule: &Rule, at: usize, attribute: &Attribute<'a>, resource: bool, kind: i64, arena: &'a Arena) {
         let (cell, same) = match (rule.transform, attribute.value) {
             // Most attributes: text to a text column, as it is.
             (Transform::None, Any::Text(text)) if !text.is_empty() && holds_text(rule.col) => {
                 (Cell::Text(Cow::Borrowed(text)), true)
             }
-            (_, value) => {
-                let Some(cell) = convert(rule, value, kind, arena) else { return };
-                let same = same(value, &cell);
-                (cell, same)
-            }
+            (_, value) => match convert(rule, value, kind, arena) {
+                Some(cell) => {
+                    let same = same(value, &cell);
+                    (cell, same)
+                }
+                None => return self.add_unfit(rule),
+            },
         };
-        if fed.cell.is_some() && rule.rank < fed.rank {
-            return;
-        }
         if let Cell::Text(text) = &cell
             && resource
             && text.len() > MAX_REPEATED_TEXT_BYTES
             && !matches!(rule.col.kind(), Kind::LcString)
         {
+            return self.add_unfit(rule);
+        }
+        let exact = (same && rule.canonical && rule.resource == resource).then_some(at);
+        let place = &mut self.places[rule.col as usize];
+        if *place == 0 {
+            self.list.push(Fed { col: rule.col, feeders: 1, rank: rule.rank, cell: Some(cell), exact });
+            *place = self.list.len() as u8;
             return;
         }
-        let exact = same && rule.canonical && rule.resource == resource;
-        (fed.rank, fed.exact, fed.cell) = (rule.rank, exact.then_some(at), Some(cell));
+        let fed = &mut self.list[*place as usize - 1];
+        fed.feeders += 1;
+        if fed.cell.is_none() || rule.rank >= fed.rank {
+            (fed.rank, fed.exact, fed.cell) = (rule.rank, exact, Some(cell));
+        }
+    }
+
+    /// An attribute that names the column, but whose value the column can not hold.
+    #[inline(never)]
+    fn add_unfit(&mut self, rule: &Rule) {
+        let place = &mut self.places[rule.col as usize];
+        if *place == 0 {
+            self.list.push(Fed { col: rule.col, feeders: 0, rank: 0, cell: None, exact: None });
+            *place = self.list.len() as u8;
+        }
+        self.list[*place as usize - 1].feeders += 1;
     }
 
     pub fn get(&self, col: Col) -> Option<&Fed<'a>> {

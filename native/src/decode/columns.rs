@@ -236,16 +236,28 @@ enum Buffer {
 }
 
 impl Buffer {
-    fn of(col: Col) -> Buffer {
+    /// Room for so many rows is made at once: growing by and by would copy everything several times.
+    fn of(col: Col, rows: usize) -> Buffer {
+        fn numbers<T>(rows: usize) -> Numbers<T> {
+            Numbers { values: Vec::with_capacity(rows), valid: Vec::with_capacity(rows) }
+        }
         match (col, col.kind()) {
-            (Col::Context, _) | (_, Kind::LcString) => Buffer::Terms(Terms::default()),
-            (_, Kind::Float64) => Buffer::Double(Numbers::default()),
-            (_, Kind::Bool) => Buffer::Bool(Numbers::default()),
-            (_, Kind::String | Kind::Json) => Buffer::Text(Texts::default()),
-            _ => Buffer::Whole(Numbers::default()),
+            (Col::Context, _) | (_, Kind::LcString) => {
+                Buffer::Terms(Terms { keys: Vec::with_capacity(rows), ..Terms::default() })
+            }
+            (_, Kind::Float64) => Buffer::Double(numbers(rows)),
+            (_, Kind::Bool) => Buffer::Bool(numbers(rows)),
+            (_, Kind::String | Kind::Json) => {
+                let data = Vec::with_capacity(rows * TYPICAL_TEXT_BYTES);
+                Buffer::Text(Texts { ends: Vec::with_capacity(rows), data })
+            }
+            _ => Buffer::Whole(numbers(rows)),
         }
     }
 }
+
+/// Room made at once for a text of a row.
+const TYPICAL_TEXT_BYTES: usize = 16;
 
 pub struct Columns {
     buffers: [Option<Box<Buffer>>; COLUMN_COUNT],
@@ -256,6 +268,8 @@ pub struct Columns {
     occurrences: Vec<u32>,
     uids: Texts,
     pub row: usize,
+    /// How many rows there will be, as far as one knows; columns are made with room for them.
+    pub expected_rows: usize,
 }
 
 impl Default for Columns {
@@ -268,6 +282,7 @@ impl Default for Columns {
             occurrences: Vec::new(),
             uids: Texts::default(),
             row: 0,
+            expected_rows: 0,
         }
     }
 }
@@ -275,7 +290,8 @@ impl Default for Columns {
 impl Columns {
     #[inline]
     fn buffer(&mut self, col: Col) -> &mut Buffer {
-        self.buffers[col as usize].get_or_insert_with(|| Box::new(Buffer::of(col)))
+        let expected = self.expected_rows;
+        self.buffers[col as usize].get_or_insert_with(|| Box::new(Buffer::of(col, expected)))
     }
 
     /// Sets this row's text; empty text leaves the column alone. The last call for a row wins.

@@ -2,7 +2,7 @@
 
 use super::{
     any_value::Any,
-    attributes::{Attribute, Collector, Feeds, residue},
+    attributes::{Collector, Scratch, residue},
     context::{Resource, Scope},
     record::Pass,
     reserved, semantics,
@@ -25,9 +25,10 @@ struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The record and its attributes.
-    fn of(message: &'a [u8], arena: &'a Arena) -> (Record<'a>, Vec<Attribute<'a>>) {
-        let (mut record, mut attributes) = (Record::default(), Collector::default());
+    /// The record; its attributes go to the collector.
+    fn of(message: &'a [u8], attributes: &mut Collector<'a>, arena: &'a Arena) -> Record<'a> {
+        let mut record = Record::default();
+        attributes.clear();
         for field in Fields::of(message) {
             match field {
                 (1, Value::Fixed64(time)) => record.time = time,
@@ -44,19 +45,28 @@ impl<'a> Record<'a> {
                 _ => {}
             }
         }
-        (record, attributes.list)
+        record
     }
 }
 
-pub fn row<'a>(pass: &mut Pass, message: &'a [u8], resource: &Resource<'a>, scope: &mut Scope<'a>, arena: &'a Arena) {
-    let (record, mut attributes) = Record::of(message, arena);
+pub fn row<'a>(
+    pass: &mut Pass,
+    message: &'a [u8],
+    resource: &Resource<'a>,
+    scope: &mut Scope<'a>,
+    scratch: &mut Scratch<'a>,
+    arena: &'a Arena,
+) {
+    let Scratch { attributes, feeds } = scratch;
+    let record = Record::of(message, attributes, arena);
+    let attributes = &mut attributes.list;
     pass.columns.text(Col::EventType, b"log");
     pass.columns.text(Col::EventSource, b"otel.log");
     pass.trace_or_span_id(Col::TraceId, reserved::TRACE_ID, record.trace_id);
     pass.trace_or_span_id(Col::SpanId, reserved::SPAN_ID, record.span_id);
     pass.digest(message, scope.seed);
-    let feeds = Feeds::of(&attributes, false, 0, arena);
-    pass.own_columns(&mut attributes, &feeds, resource, |_| false);
+    feeds.read(attributes, false, 0, arena);
+    pass.own_columns(attributes, feeds, resource, |_| false);
     let text_of = |key: &[u8]| match attributes.iter().find(|attribute| attribute.key == key)?.value {
         Any::Text(text) if !text.is_empty() => Some(text),
         _ => None,
@@ -71,7 +81,7 @@ pub fn row<'a>(pass: &mut Pass, message: &'a [u8], resource: &Resource<'a>, scop
     if attributes.iter().any(|attribute| attribute.key.starts_with(b"exception.")) {
         pass.columns.text(Col::Outcome, b"error");
     }
-    residue(&attributes, &mut pass.columns.attributes, pass.whole);
+    residue(attributes, &mut pass.columns.attributes, pass.whole);
     if name == Some(b"otel.log") || name.is_some() && text_of(b"event.name").is_some() {
         pass.note_text(reserved::EVENT_NAME, record.event_name);
     }
@@ -80,7 +90,7 @@ pub fn row<'a>(pass: &mut Pass, message: &'a [u8], resource: &Resource<'a>, scop
     body(pass, Any::of(record.body.join(arena), arena));
     pass.note(reserved::DROPPED_ATTRIBUTES, record.dropped);
     pass.note(reserved::FLAGS, record.flags);
-    pass.end_row(resource, scope, Some(&feeds));
+    pass.end_row(resource, scope, Some(feeds));
 }
 
 fn times(pass: &mut Pass, record: &Record) {

@@ -41,7 +41,7 @@ pub use compression::{DecompressError, Encoding, decompress};
 pub use json::json_to_protobuf;
 
 use self::{
-    attributes::pairs,
+    attributes::{Scratch, pairs},
     columns::Columns,
     context::{Resource, Scope},
     record::Pass,
@@ -55,6 +55,9 @@ use crate::{
 
 /// Bodies that one call takes in all: text offsets have 32 bits, and text takes up to six times its size within JSON.
 pub const MAX_CALL_BYTES: usize = 256 << 20;
+
+/// Room is made at once for at most so many rows.
+const MAX_EXPECTED_ROWS: usize = 16_384;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -102,10 +105,15 @@ pub fn decode(signal: Signal, payloads: &[Payload], opts: &DecodeOptions) -> (Ba
     let limits = Limits { max_depth: opts.max_depth, max_attributes: opts.max_attributes };
     let (mut columns, mut runs, mut refused, mut bytes) = (Columns::default(), Vec::new(), Vec::new(), 0usize);
     for (index, payload) in payloads.iter().enumerate() {
-        if let Err(error) = fits(bytes, &payload.body).and_then(|()| check(signal, &payload.body, limits)) {
-            refused.push((index, error));
-            continue;
-        }
+        let rows = match fits(bytes, &payload.body).and_then(|()| check(signal, &payload.body, limits)) {
+            Ok(rows) => rows,
+            Err(error) => {
+                refused.push((index, error));
+                continue;
+            }
+        };
+        // Requests that waited together are mostly alike.
+        columns.expected_rows = (columns.row + rows.saturating_mul(payloads.len() - index)).min(MAX_EXPECTED_ROWS);
         bytes += payload.body.len();
         let before = columns.row;
         build(signal, &payload.body, opts.attributes_whole, &mut columns);
@@ -168,7 +176,7 @@ fn with_payload(payload: &Payload) -> Arc<Source> {
 
 fn build(signal: Signal, body: &[u8], whole: bool, columns: &mut Columns) {
     let arena = Arena::default();
-    let mut pass = Pass::new(columns, whole);
+    let (mut pass, mut scratch) = (Pass::new(columns, whole), Scratch::default());
     for message in pairs(body, 1) {
         let resource = Resource::of(message, whole, &arena, pass.columns);
         for message in pairs(message, 2) {
@@ -176,8 +184,8 @@ fn build(signal: Signal, body: &[u8], whole: bool, columns: &mut Columns) {
             for record in pairs(message, 2) {
                 match signal {
                     Signal::Metrics => metrics::rows(&mut pass, record, &resource, &mut scope, &arena),
-                    Signal::Logs => logs::row(&mut pass, record, &resource, &mut scope, &arena),
-                    _ => traces::row(&mut pass, record, &resource, &mut scope, &arena),
+                    Signal::Logs => logs::row(&mut pass, record, &resource, &mut scope, &mut scratch, &arena),
+                    _ => traces::row(&mut pass, record, &resource, &mut scope, &mut scratch, &arena),
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{
     any_value::Any,
-    attributes::{Attribute, Cell, Collector, Feeds, collect, pairs, residue},
+    attributes::{Attribute, Cell, Collector, Feeds, Scratch, collect, pairs, residue},
     context::{Resource, Scope, write_number, write_text},
     record::{Pass, write_id, write_int, write_own},
     reserved, semantics,
@@ -28,9 +28,10 @@ struct Span<'a> {
 }
 
 impl<'a> Span<'a> {
-    /// The span and its attributes.
-    fn of(message: &'a [u8], arena: &'a Arena) -> (Span<'a>, Vec<Attribute<'a>>) {
-        let (mut span, mut attributes) = (Span::default(), Collector::default());
+    /// The span; its attributes go to the collector.
+    fn of(message: &'a [u8], attributes: &mut Collector<'a>, arena: &'a Arena) -> Span<'a> {
+        let mut span = Span::default();
+        attributes.clear();
         for field in Fields::of(message) {
             match field {
                 (1, Value::Bytes(id)) => span.trace_id = id,
@@ -52,12 +53,21 @@ impl<'a> Span<'a> {
                 _ => {}
             }
         }
-        (span, attributes.list)
+        span
     }
 }
 
-pub fn row<'a>(pass: &mut Pass, message: &'a [u8], resource: &Resource<'a>, scope: &mut Scope<'a>, arena: &'a Arena) {
-    let (span, mut attributes) = Span::of(message, arena);
+pub fn row<'a>(
+    pass: &mut Pass,
+    message: &'a [u8],
+    resource: &Resource<'a>,
+    scope: &mut Scope<'a>,
+    scratch: &mut Scratch<'a>,
+    arena: &'a Arena,
+) {
+    let Scratch { attributes, feeds } = scratch;
+    let span = Span::of(message, attributes, arena);
+    let attributes = &mut attributes.list;
     pass.columns.text(Col::EventType, b"trace");
     pass.columns.text(Col::EventSource, b"otel.span");
     pass.columns.text(Col::EventName, span.name);
@@ -68,18 +78,18 @@ pub fn row<'a>(pass: &mut Pass, message: &'a [u8], resource: &Resource<'a>, scop
     }
     pass.trace_or_span_id(Col::ParentId, reserved::PARENT_ID, span.parent_id);
     times(pass, &span);
-    let feeds = Feeds::of(&attributes, false, span.kind, arena);
-    pass.own_columns(&mut attributes, &feeds, resource, |_| false);
+    feeds.read(attributes, false, span.kind, arena);
+    pass.own_columns(attributes, feeds, resource, |_| false);
     let excepted = (span.has_events || span.has_links) && data(pass, message);
-    outcome(pass, &span, &feeds, excepted, arena);
-    residue(&attributes, &mut pass.columns.attributes, pass.whole);
-    kind(pass, &span, &feeds);
+    outcome(pass, &span, feeds, excepted, arena);
+    residue(attributes, &mut pass.columns.attributes, pass.whole);
+    kind(pass, &span, feeds);
     pass.note_text(reserved::TRACE_STATE, span.trace_state);
     pass.note(reserved::FLAGS, span.flags);
     pass.note(reserved::DROPPED_ATTRIBUTES, span.dropped[0]);
     pass.note(reserved::DROPPED_EVENTS, span.dropped[1]);
     pass.note(reserved::DROPPED_LINKS, span.dropped[2]);
-    pass.end_row(resource, scope, Some(&feeds));
+    pass.end_row(resource, scope, Some(feeds));
 }
 
 fn times(pass: &mut Pass, span: &Span) {

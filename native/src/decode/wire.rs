@@ -187,7 +187,7 @@ impl<'a> Iterator for Fields<'a> {
 
 /// A field as nearly all are, and what comes after: a tag of one byte, a length of one or two, a small number. `None` for
 /// any other, and for none at all.
-#[inline]
+#[inline(always)]
 fn plain_field(bytes: &[u8]) -> Option<(u32, Value<'_>, &[u8])> {
     let [tag @ 8..=127, after @ ..] = bytes else { return None };
     let (value, rest) = match (tag & 7, after) {
@@ -218,7 +218,7 @@ pub fn is_ascii(bytes: &[u8]) -> bool {
 
 /// Bytes with their length before them, and what comes after; `None` when the length takes more than two bytes, or they
 /// are cut off.
-#[inline]
+#[inline(always)]
 pub fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = match bytes {
         [length @ 0..=127, rest @ ..] => (usize::from(*length), rest),

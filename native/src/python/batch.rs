@@ -96,6 +96,12 @@ impl PyBatch {
         counts
     }
 
+    /// How many payloads the rows came in.
+    #[getter]
+    fn requests(&self) -> usize {
+        self.0.runs.len()
+    }
+
     /// Per payload: rows, tenant, metadata pairs.
     #[getter]
     fn runs(&self) -> Vec<RunTuple> {
