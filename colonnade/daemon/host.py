@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,10 @@ from colonnade.pipeline.component import Component, ComponentId, Status
 from colonnade.pipeline.instruments import BY_NAME
 
 T = TypeVar("T")
-EXECUTOR_THREADS = 8
+# Blocking calls of all components together; threads are made when needed.
+EXECUTOR_THREADS = 32
+# More threads than cores would only take turns, and each keeps memory of its own.
+COMPUTE_THREADS = max(2, os.cpu_count() or 2)
 DATA_FOLDER = "data"
 
 
@@ -31,6 +35,9 @@ class Services:
     listener: Any
     executor: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(EXECUTOR_THREADS, thread_name_prefix="colonnade")
+    )
+    computers: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(COMPUTE_THREADS, thread_name_prefix="compute")
     )
     extensions: dict[ComponentId, Component] = field(default_factory=dict[ComponentId, Component])
     data: Path = Path(DATA_FOLDER)
@@ -98,6 +105,9 @@ class ComponentHost:
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._services.executor, function, *args)
+
+    async def compute(self, function: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._services.computers, function, *args)
 
     def folder(self, name: str) -> Path:
         path = self._services.data / name / f"{self.kind}_{self._id}".replace("/", "_")

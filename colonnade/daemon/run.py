@@ -125,7 +125,8 @@ class Daemon:
         left = await self.engine.shutdown(timeout_s)
         await self.pages.close()
         await asyncio.get_running_loop().run_in_executor(None, self.services.listener.close, 0.1)
-        self.services.executor.shutdown(wait=False, cancel_futures=True)
+        for threads in (self.services.executor, self.services.computers):
+            threads.shutdown(wait=False, cancel_futures=True)
         if left:
             self.exit_status = 1
         self.logger.info("Shutdown complete.")

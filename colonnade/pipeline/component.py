@@ -116,7 +116,11 @@ class Host(Protocol):
         ...
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Runs a blocking function on the daemon's executor."""
+        """Runs a function that waits (for a disk, a store) on the daemon's executor."""
+        ...
+
+    async def compute(self, function: Callable[..., T], *args: Any) -> T:
+        """Runs work on columns that never waits, on one of as many threads as there are cores."""
         ...
 
     def folder(self, name: str) -> Path:

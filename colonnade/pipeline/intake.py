@@ -137,7 +137,7 @@ class Intake:
         fanout, work = self.fanout, None
         try:
             fanout.admit(group.nbytes)
-            work = await self.host.run(self._work, group, fanout)
+            work = await self.host.compute(self._work, group, fanout)
         except Exception as error:
             self._refuse(group, work, error)
             return
@@ -166,9 +166,7 @@ class Intake:
     def _work(self, group: RequestGroup, fanout: Fanout) -> Work:
         """Decodes and processes; on an executor thread for large groups. Malformed requests are answered by the
         listener, and leave no rows."""
-        batch = group.decode(
-            keep_payload=fanout.keeps_payloads, whole=fanout.wants_whole, columns=fanout.needs_columns
-        )
+        batch = group.decode(keep_payload=fanout.keeps_payloads, whole=fanout.wants_whole, columns=fanout.needs_columns)
         work = Work(batch.rows)
         if not batch.rows:
             return work

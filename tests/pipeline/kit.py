@@ -69,6 +69,9 @@ class FakeHost:
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(None, function, *args)
 
+    async def compute(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(None, function, *args)
+
     def folder(self, name: str) -> Path:
         assert self._folder is not None, "the test gave no folder"
         path = self._folder / str(self.id).replace("/", "_") / name

@@ -114,7 +114,7 @@ class ClickHouseExporter(Exporter):
         """Inserts a piece, one block per day; a block that is too large for the store goes in halves."""
         rows = _rows(batches, piece.start, piece.end)
         async with self._connections:
-            blocks = await self._host.run(self._encode, rows, table)
+            blocks = await self._host.compute(self._encode, rows, table)
         for day, _, block in blocks:
             if piece.day not in (None, day):
                 continue
