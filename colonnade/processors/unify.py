@@ -10,14 +10,14 @@
 
 Decoding yields rows in unified columns; this is where what the sender did not state is derived and the user's choices
 are carried out. What a row states itself is never changed. Rows keep their order and number, and a request's own bytes
-stay with them. Exporters that write the wide table need completed rows: where a file names no `unify`, one with defaults
-is added at the end of the processors.
+stay with them. Exporters that write the wide table need completed rows: where a file names no `unify`, one with
+defaults is added at the end of the processors.
 
 What it fills, where absent: `ns` (the request's tenant, else `ns_attribute`, else `default_ns`, as a slug), `id`
 (deterministic: a request sent again makes the same rows), `timestamp`, `timestamp_ns`, `http_host`, `http_path`,
-`http_query`, `page_search` and `campaign_*` out of `http_url`, `resource_ns`, `day`, `hour`, `visibility`, `ingested_at`,
-`batch_id`, `schema_version`, and what `columns` says. `day` and `hour` follow `timestamp` within `day_window` of
-`ingested_at`, else `ingested_at`, so that wrong clocks do not make a partition each.
+`http_query`, `page_search` and `campaign_*` out of `http_url`, `resource_ns`, `day`, `hour`, `visibility`,
+`ingested_at`, `batch_id`, `schema_version`, and what `columns` says. `day` and `hour` follow `timestamp` within
+`day_window` of `ingested_at`, else `ingested_at`, so that wrong clocks do not make a partition each.
 
 Soft checks: rows that lack what their event type should have (a span its ids, a log its level), or lie more than a day
 ahead of the clock, are counted in `otelcol_processor_unify_soft_violations`, and kept.
@@ -89,7 +89,7 @@ class Config(Settings):
     )
     attributes: Literal["residual", "whole"] = Field(
         default="residual",
-        description="whole: `attributes` and `context` also hold what has a column; residual: every value has one home. "
+        description="whole: `attributes` and `context` also hold what has a column; residual: one home for each value. "
         "Pipelines that share a receiver all get whole where one of them asks for it.",
     )
     columns: dict[FedColumn, AttributeKeys] = Field(

@@ -91,7 +91,7 @@ def numbers(path: Path) -> list[int]:
 
 
 def expected(name: str, rows: int, seed: int = 0, types: tuple[str, ...] = TYPES) -> list[Any]:
-    """What the archive should say of `tests.clickhouse.rows.values`: ids as UUID, times in nanoseconds, maps as dict."""
+    """What the archive should say of `tests.clickhouse.rows.values`: UUIDs, times in nanoseconds, maps as dict."""
     if name == "event_type":
         return [types[(seed + i) % len(types)] for i in range(rows)]
     held = values(name, rows, seed)
