@@ -111,8 +111,8 @@ def encode_otlp(signal: str, batches: list[Batch], *, max_bytes: int = 0) -> lis
     """OTLP protobuf requests that hold all rows, equal resources and scopes together; none where there are no rows.
 
     A request has at most `max_bytes` (0: what protobuf allows), but a record that is larger goes alone. Columns may
-    have any Arrow type that a store gives back. Raises NativeError (`unexpected_source`, `malformed`, `unexpected_type`);
-    `offset` is the row, counted over all batches, `path` the column.
+    have any Arrow type that a store gives back. Raises NativeError (`unexpected_source`, `malformed`,
+    `unexpected_type`); `offset` is the row, counted over all batches, `path` the column.
     """
 
 class Route:

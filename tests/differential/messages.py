@@ -227,7 +227,7 @@ class Maker:
                 picked = chosen[field.containing_oneof.full_name]
                 if picked is None or picked.full_name != field.full_name:
                     continue
-            elif self.source.below(3) == 0:
+            elif field.name not in STRUCTURE and self.source.below(3) == 0:
                 continue
             self.fill(message, field, depth)
         return message
@@ -261,13 +261,14 @@ class Maker:
 
     def key_value(self, message: Any, depth: int) -> None:
         kind = self.source.below(10)
-        if kind < 2 and self.keys:
+        if kind < 4 and self.keys:
             message.key = self.choice(self.keys)  # Again: duplicates, the same key on resource and record.
         elif kind < 8:
             message.key = self.choice(KEYS)
         else:
             message.key = self.choice(ODD_KEYS)
-        self.keys.append(message.key)
+        # The newest few, so that resources and records near each other share keys.
+        self.keys = [*self.keys[-7:], message.key]
         if self.chance(20):
             return  # No value at all.
         kind = self.source.below(12)
@@ -318,6 +319,12 @@ class Maker:
         return self.choice(DOUBLES)
 
 
+# What leads to records; a request that mostly lacks it says mostly nothing.
+STRUCTURE = {
+    *("resource_spans", "scope_spans", "spans"),
+    *("resource_logs", "scope_logs", "log_records"),
+    *("resource_metrics", "scope_metrics", "metrics", "data_points"),
+}
 NESTING = {
     "opentelemetry.proto.common.v1.AnyValue",
     "opentelemetry.proto.common.v1.ArrayValue",
@@ -344,3 +351,9 @@ def requests(draw: Callable[[st.SearchStrategy[Any]], Any], signal: str) -> Mess
 def seeded(signal: str, seed: int) -> Message:
     """The request of a signal that belongs to a seed."""
     return Maker(FromSeed(seed)).request(signal)
+
+
+def seeded_list(signal: str, seed: int, count: int) -> list[Message]:
+    """Requests that have keys in common."""
+    maker = Maker(FromSeed(seed))
+    return [maker.request(signal) for _ in range(count)]

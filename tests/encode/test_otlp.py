@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from colonnade.native import Batch, NativeError, decode, encode_otlp, store_attributes
+from colonnade.native import Batch, NativeError, concat, decode, encode_otlp, store_attributes
 
 START = 1_772_600_767_123_456_789
 SHAPES: dict[str, tuple[type[Message], str, str, str]] = {
@@ -37,9 +37,9 @@ def rows(signal: str, *records: dict[str, Any], resource: list[dict[str, Any]] |
     return pa.record_batch(store_attributes(batch))
 
 
-def encoded(signal: str, data: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The resource groups of the only request."""
-    [body] = encode_otlp(signal, [Batch.from_arrow(data, signal)])
+def encoded(signal: str, *data: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The resource groups of the only request, all rows in one batch."""
+    [body] = encode_otlp(signal, [concat([Batch.from_arrow(part, signal) for part in data])])
     kind, resources, *_ = SHAPES[signal]
     return MessageToDict(kind.FromString(body))[resources]
 
@@ -100,6 +100,26 @@ def test_rows_of_one_resource_come_together_wherever_they_lie() -> None:
     assert len(set(data.column("context").to_pylist())) == 2
     [group] = encoded("traces", data)
     assert [span["name"] for span in group["scopeSpans"][0]["spans"]] == ["a", "own", "b"]
+
+
+def test_an_own_attribute_and_a_resource_of_the_same_name_are_two_owners() -> None:
+    data = rows("traces", {"name": "a"}, resource=pairs(service_name="shop"))
+    own = rows("traces", {"name": "b", "attributes": pairs(service_name="shop")})
+    # Both rows have the same columns, but in one of them the record's attribute feeds `service_name`.
+    assert data.column("service_name").to_pylist() == own.column("service_name").to_pylist()
+    for first, second in [(data, own), (own, data)]:
+        groups = encoded("traces", first, second)
+        found = {g["scopeSpans"][0]["spans"][0]["name"]: g.get("resource", {}).get("attributes", []) for g in groups}
+        assert found == {"a": pairs(service_name="shop"), "b": []}
+
+
+def test_one_metric_of_two_resources_is_two_metrics() -> None:
+    point = {"timeUnixNano": str(START), "asDouble": 1.0}
+    metric = {"name": "m", "gauge": {"dataPoints": [point, point]}}
+    data = rows("metrics", metric, metric, resource=pairs(service_name="a"))
+    groups = encoded("metrics", changed(data, service_name=["a", "b", "b", "a"]))
+    counts = [[len(m["gauge"]["dataPoints"]) for m in g["scopeMetrics"][0]["metrics"]] for g in groups]
+    assert counts == [[2], [2]]
 
 
 def test_rows_without_the_columns_of_maps_and_sources_are_read() -> None:

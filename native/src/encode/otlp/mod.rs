@@ -124,8 +124,8 @@ fn records_of(
         Signal::Logs => Writers::Logs(Logs::of(batch)?),
         _ => Writers::Spans(Spans::of(batch)?),
     };
+    let first = places.len();
     for at in 0..batch.rows() {
-        let first = places.len() - at;
         let located = |error: EncodeError| EncodeError { row: Some(first + at), ..error };
         check_source(signal, sources.get(at)).map_err(located)?;
         attributes.read(attributes_map.as_ref(), at);
