@@ -143,3 +143,31 @@ pub fn write_attributes(writer: &mut Writer, number: u32, own: &Own, homes: &Hom
     own.entries.iter().for_each(|entry| key_value(writer, number, entry));
     homes.write(writer, number, row, fed);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_is_fed_by_its_own_attribute_and_a_resources_is_text() {
+        assert!(CANONICAL.iter().any(|(_, _, resource)| *resource));
+        for (key, col, resource) in CANONICAL {
+            let mut fed = Fed::default();
+            fed.by(key);
+            assert!(fed.has(*col), "{key} feeds {}", col.name());
+            // Resources are told apart by the texts of these columns.
+            assert!(!resource || matches!(col.kind(), Kind::String | Kind::LcString), "{key} is text");
+        }
+    }
+
+    #[test]
+    fn columns_are_fed_by_what_their_attributes_are_called_now_and_were_called_before() {
+        let (mut fed, mut other) = (Fed::default(), Fed::default());
+        fed.by("http.method");
+        other.by("rpc.grpc.status_code");
+        assert!(fed.has(Col::HttpMethod) && !fed.has(Col::RpcStatus));
+        let both = fed.and(other);
+        assert!(both.has(Col::HttpMethod) && both.has(Col::RpcStatus) && both.has(Col::StatusCode));
+        assert!(!both.has(Col::HttpUrl));
+    }
+}
