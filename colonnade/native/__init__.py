@@ -2,8 +2,9 @@
 
 import os
 
-# The allocator reads its options when the binary is loaded. A huge page is cleared as a whole for the few columns that are put on it, which costs more than decoding them; pages
-# that are given back at once are asked for again by the next group.
+# The allocator reads its options when the binary is loaded. A huge page is cleared as a whole for the few columns that
+# are put on it, which costs more than decoding them; pages that are given back at once are asked for again by the next
+# group.
 os.environ.setdefault("MIMALLOC_ALLOW_THP", "0")
 os.environ.setdefault("MIMALLOC_PURGE_DELAY", "1000")
 
