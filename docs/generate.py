@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 import pyarrow.parquet as parquet
-from generator.codes import COMPOSED_CODES, error_codes
+from generator.codes import LOOKED_UP_CODES, error_codes
 from generator.keys import Schema, keys_table
 from generator.markdown import code, codes, prose, table
 
@@ -186,11 +186,11 @@ def errors_page() -> str:
         for kind, s in outcome.TABLE.items()
     ]
     rows = [(code(name), code(cls.kind), code(cls.__name__), meaning) for name, cls, meaning in error_codes()]
-    composed = [(code(source_of(module)), codes(names)) for (module, _), names in COMPOSED_CODES.items()]
+    looked_up = [(code(source_of(module)), codes(names)) for (module, _), names in LOOKED_UP_CODES.items()]
     return (
         f"{NOTE}# Outcomes and error codes\n\n{ERRORS_INTRODUCTION}{table(head, kinds)}"
         f"\n## Codes\n\n{CODES_INTRODUCTION}{table(('Code', 'Outcome', 'Error', 'Meaning'), rows)}"
-        f"\n## Codes of stores\n\n{STORES_INTRODUCTION}{table(('Raised in', 'Codes'), composed)}"
+        f"\n## Codes that are looked up\n\n{table(('Raised in', 'Codes'), looked_up)}"
     )
 
 
@@ -205,13 +205,8 @@ tried again carries a delay (`Retry-After`, `RetryInfo`).
 """
 
 CODES_INTRODUCTION = """\
-Each error has a stable code: it is the label `code` of metrics, and stands in the metadata of dead letters.
-
-"""
-
-
-STORES_INTRODUCTION = """\
-A star stands for the store's own number or word, for example `clickhouse_241`.
+Each error has a stable code: it is the label `code` of metrics, and stands in the metadata of dead letters. A star
+stands for what a server or a store called it.
 
 """
 

@@ -11,7 +11,7 @@
 
 Guarantees: rows that no processor changed are sent as the very bytes they came in, unknown fields included; requests
 are joined up to `sending_queue.batch.max_size`. A request is repeated until the server has answered it, so a server
-that dies between taking and answering sees it twice: at least once. Ours then makes the same ids, and keeps one.
+that dies between taking and answering sees it twice: at least once. Ours then makes the same ids again.
 
 On overload: the server's delay (RetryInfo) is the least wait before a repeat; meanwhile rows wait in the log, which
 refuses callers when it is full. `RESOURCE_EXHAUSTED` without a delay, `INVALID_ARGUMENT` and the like are never

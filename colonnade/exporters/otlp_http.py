@@ -10,7 +10,7 @@
 Guarantees: rows that no processor changed are sent as the very bytes they came in, unknown fields included (with
 `encoding: json`: what the protocol knows of them); requests are joined up to `sending_queue.batch.max_size`. A request
 is repeated until the server has answered it, so a server that dies between taking and answering sees it twice: at least
-once. Ours then makes the same ids, and keeps one.
+once. Ours then makes the same ids again.
 
 On overload: 429, 502, 503 and 504 are repeated, not before `Retry-After`; meanwhile rows wait in the log, which refuses
 callers when it is full. Any other status is never repeated: those slices become dead letters. What the server leaves

@@ -12,10 +12,9 @@ from types import ModuleType
 import colonnade
 from colonnade.pipeline.errors import ColonnadeError
 
-# Codes that are put together, or looked up, where they are raised: module and expression, and what it gives. Names
-# without a star must stand in the program.
-COMPOSED_CODES = {
-    ("colonnade.exporters.clickhouse.exporter", "f'encode_{error.code}'"): ("encode_*",),
+# Codes that are looked up where they are raised: module and expression, and what it gives. Names without a star must
+# stand in the program.
+LOOKED_UP_CODES = {
     ("colonnade.exporters.clickhouse.exporter", "error.label"): ("clickhouse_*", "clickhouse_unreachable"),
     ("colonnade.exporters.parquet.exporter", "code"): ("disk_full", "file_too_large", "not_writable", "io_error"),
 }
@@ -26,22 +25,21 @@ PASSED_ON_CODES = {"outcome.code", "error.code", "super:code"}
 def error_codes() -> list[tuple[str, type[ColonnadeError], str]]:
     """(code, class, meaning) of whatever the package constructs of the tree; the longest message that goes with it.
 
-    Raises ValueError for a code that can not be read and that COMPOSED_CODES does not know.
+    Raises ValueError for a code that can not be read and that LOOKED_UP_CODES does not know.
     """
     found: dict[tuple[str, type[ColonnadeError]], str] = {}
-    unused = dict(COMPOSED_CODES)
+    unused = dict(LOOKED_UP_CODES)
     for module in modules():
         for cls, argument, message in codes_in(module):
             place = (module.__name__, ast.unparse(argument))
-            if isinstance(argument, ast.Constant):
-                key = (argument.value, cls)
-                found[key] = max(found.get(key, ""), message, key=len)
-            elif place in COMPOSED_CODES:
+            if name := text_of(argument, "*"):
+                found[name, cls] = max(found.get((name, cls), ""), message, key=len)
+            elif place in LOOKED_UP_CODES:
                 unused.pop(place, None)
             elif place[1] not in PASSED_ON_CODES:
                 raise ValueError(f"docs/generate.py can not read the code {place[1]} of {place[0]}")
     sources = "".join(inspect.getsource(module) for module in modules())
-    gone = [name for names in COMPOSED_CODES.values() for name in names if "*" not in name and name not in sources]
+    gone = [name for names in LOOKED_UP_CODES.values() for name in names if "*" not in name and name not in sources]
     if unused or gone:
         raise ValueError(f"nothing raises these any more: {unused or gone}")
     rows = [(name, cls, message or first_line(cls)) for (name, cls), message in found.items()]
@@ -59,7 +57,7 @@ def codes_in(module: ModuleType) -> Iterator[tuple[type[ColonnadeError], ast.exp
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.Call) and (cls := error_class(module, ast.unparse(node.func))):
             if takes_code(cls):
-                yield cls, node.args[0], message_of(node.args[1])
+                yield cls, node.args[0], text_of(node.args[1], "…")
         elif isinstance(node, ast.ClassDef) and (cls := error_class(module, node.name)):
             for call in (n for n in ast.walk(node) if isinstance(n, ast.Call)):
                 if ast.unparse(call.func) == "super().__init__" and takes_code(cls.__base__):
@@ -74,12 +72,12 @@ def first_line(cls: type) -> str:
     return (cls.__doc__ or "").strip().partition("\n")[0]
 
 
-def message_of(expression: ast.expr) -> str:
-    """The text of a message as it stands in the program, with dots for what is put in."""
+def text_of(expression: ast.expr, gap: str) -> str:
+    """A text as it stands in the program, with `gap` for what is put in; empty where it is no text."""
     if isinstance(expression, ast.Constant):
         return str(expression.value)
     if isinstance(expression, ast.JoinedStr):
-        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in expression.values)
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else gap for part in expression.values)
     return ""
 
 

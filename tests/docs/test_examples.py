@@ -116,16 +116,21 @@ def span(name: str, **attributes: str | int) -> dict[str, Any]:
     return {"resourceSpans": [{"scopeSpans": [{"spans": [one]}]}]}
 
 
-def test_sidecar_stores_in_a_server(
+def test_sidecar_hands_on_to_a_gateway(
     start_daemon: Start, clickhouse_server: ClickHouseServer, clickhouse_database: str
 ) -> None:
     store = {"CLICKHOUSE_URL": clickhouse_server.url, "CLICKHOUSE_DATABASE": clickhouse_database}
-    sidecar = Example(start_daemon, "sidecar", SIDECAR_NS="shop", **store)
+    gateway = Example(start_daemon, "gateway", **store)
+    sidecar = Example(start_daemon, "sidecar", TENANT="acme", GATEWAY_ENDPOINT=f"http://{gateway.at('grpc')}")
     sidecar.demo()
+    sidecar.wait_until_stored("otlp_grpc")
     assert sidecar.is_healthy()
     assert sidecar.daemon.drain() == 0
-    (found,) = clickhouse_server.rows(f"SELECT uniqExact(event_type), any(ns) FROM {clickhouse_database}.events")
-    assert found == [3, "shop"]
+    assert gateway.daemon.drain() == 0
+    (found,) = clickhouse_server.rows(
+        f"SELECT uniqExact(event_type), groupUniqArray(ns) FROM {clickhouse_database}.events"
+    )
+    assert found == [3, ["acme"]]
 
 
 def test_gateway_tells_tenants_apart(
