@@ -4,7 +4,7 @@
       otlp_grpc:
         endpoint: gateway.example.com:4317
         tls:
-          ca_file: ca.pem
+          insecure: true
         compression: zstd
         headers:
           x-scope-orgid: checkout

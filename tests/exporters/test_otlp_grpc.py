@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from pydantic import ValidationError
 
+from colonnade import native
 from colonnade.exporters import otlp_grpc
 from colonnade.exporters.otlp_grpc import Config, OTLPgRPCExporter, target
 from colonnade.pipeline.component import ComponentId
@@ -310,6 +311,29 @@ async def test_a_slice_that_is_too_large_goes_in_parts_and_a_repeat_sends_only_t
     assert server.requests == [pairs[0], pairs[1], pairs[1], pairs[2]]
 
 
+async def test_changed_rows_are_encoded_anew():
+    part = untouched(request(3, "one"))
+    changed = native.take(part.batches[0], [2, 0])
+    with grpc_server() as server:
+        async with running(server.endpoint) as exporter:
+            await exporter.export(slice_of([changed, *part.batches]))
+    spans = ExportTraceServiceRequest.FromString(server.requests[0]).resource_spans[0].scope_spans[0].spans
+    assert [span.span_id[-1] for span in spans] == [3, 1]
+    assert server.requests[0].endswith(request(3, "one"))
+
+
+async def test_a_request_that_is_too_large_alone_goes_in_parts():
+    with grpc_server() as server:
+        async with running(server.endpoint) as exporter:
+            exporter.max_bytes = 1000
+            await exporter.export(untouched(request(100), request(1)))
+    assert len(server.requests) > 3
+    assert all(len(body) <= 1000 for body in server.requests)
+    found = [ExportTraceServiceRequest.FromString(body) for body in server.requests]
+    ids = [s.span_id for r in found for resource in r.resource_spans for s in resource.scope_spans[0].spans]
+    assert ids == [(n + 1).to_bytes(8, "big") for n in range(100)] + [bytes(7) + b"\x01"]
+
+
 async def test_requests_of_several_batches_are_joined():
     bodies = [request(1, f"r{n}") for n in range(3)]
     with grpc_server() as server:
@@ -332,7 +356,7 @@ async def test_nothing_is_sent_after_shutdown_and_shutdown_may_be_repeated():
 
 def test_the_docstrings_sample_is_valid():
     sample = yaml.safe_load(otlp_grpc.__doc__.split("\n\n")[1])  # type: ignore[union-attr]
-    assert Config.model_validate(sample["exporters"]["otlp_grpc"]).secure
+    assert Config.model_validate(sample["exporters"]["otlp_grpc"]).compression == "zstd"
 
 
 @pytest.mark.parametrize(
