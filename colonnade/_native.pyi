@@ -115,6 +115,16 @@ def encode_otlp(signal: str, batches: list[Batch], *, max_bytes: int = 0) -> lis
     `unexpected_type`); `offset` is the row, counted over all batches, `path` the column.
     """
 
+def pack(batches: list[Batch], place: int, *, payloads: bool = False) -> NativeBlock:
+    """Bytes that outlive the process, checksummed together with `place` (64 bits: where they will stand).
+
+    Rows keep signal, sources and completeness. With `payloads`, batches whose every run has its request are kept as
+    those, and decoded again.
+    """
+
+def unpack(packed: bytes, place: int) -> list[Batch]:
+    """What `pack` was given. Raises NativeError (`damaged`, `newer_format`)."""
+
 class Route:
     """Requests of a method and path, and how they are read.
 

@@ -40,6 +40,7 @@ from colonnade._native import (
     slug,
     store_attributes,
     take,
+    unpack,
     validate,
 )
 
@@ -75,5 +76,6 @@ __all__ = [
     "slug",
     "store_attributes",
     "take",
+    "unpack",
     "validate",
 ]

@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod decode;
 pub mod encode;
+pub mod ipc;
 pub mod kernels;
 pub mod listen;
 pub mod protobuf;

@@ -76,7 +76,7 @@ fn cluster(py: Python<'_>, batches: Vec<PyRef<'_, PyBatch>>) -> PyResult<PyBatch
 
 /// The bytes of a block, for whoever reads buffers (`memoryview`, `bytes`): handing them over copies nothing.
 #[pyclass(frozen, module = "colonnade._native")]
-struct NativeBlock(Buffer);
+pub struct NativeBlock(pub Buffer);
 
 #[pymethods]
 impl NativeBlock {

@@ -4,6 +4,7 @@ mod batch;
 mod decode;
 mod encode;
 mod error;
+mod ipc;
 mod kernels;
 mod listen;
 mod send;
@@ -19,6 +20,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     batch::register(module)?;
     decode::register(module)?;
     encode::register(module)?;
+    ipc::register(module)?;
     kernels::register(module)?;
     listen::register(module)?;
     send::register(module)
