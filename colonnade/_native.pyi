@@ -125,6 +125,13 @@ def pack(batches: list[Batch], place: int, *, payloads: bool = False) -> NativeB
 def unpack(packed: bytes, place: int) -> list[Batch]:
     """What `pack` was given. Raises NativeError (`damaged`, `newer_format`)."""
 
+def survey_wal(wal: bytes, page_bytes: int) -> tuple[int, int, int]:
+    """Of a SQLite write-ahead log: commits that SQLite takes, commits after the first frame that does not hold, and
+    frames that do not hold."""
+
+def mend_wal(wal: bytes, page_bytes: int) -> bytes:
+    """The log with a header and checksums that hold, so that SQLite also reads what comes after damaged frames."""
+
 class Route:
     """Requests of a method and path, and how they are read.
 

@@ -37,7 +37,7 @@ from colonnade.pipeline.errors import ColonnadeError
 if TYPE_CHECKING:
     from colonnade.pipeline.doors import Doors, Opening
     from colonnade.pipeline.fanout import Fanout, Pipeline
-    from colonnade.pipeline.log import HandoverLog
+    from colonnade.pipeline.log import HandoverLog, Storage
     from colonnade.pipeline.sender import Sender
 
 # (kind, id, pipeline): processors have one instance per pipeline, everything else one.
@@ -191,6 +191,7 @@ class _Swap:
                 if member.key[0] not in ("receiver", "connector"):
                     await self._start(member)
             self._wire(graph)
+            await asyncio.gather(*(pipeline.log.ready() for pipeline in graph.pipelines.values()))
             if old is None:
                 # Nothing may come in before everything behind the doors runs.
                 self._start_senders(graph)
@@ -207,6 +208,10 @@ class _Swap:
         self.services.extensions = {k[1]: m.component for k, m in members.items() if k[0] == "extension"}
         if old is not None:
             await self._retire(old, graph, gone)
+        for storage in {
+            id(s): s for p in self.configuration.pipelines.values() if (s := self._storage(p, graph))
+        }.values():
+            await storage.settled()
 
     async def _start(self, member: Member) -> None:
         """Raises StartFailed."""
@@ -293,12 +298,8 @@ class _Swap:
 
     def _pipeline(self, config: PipelineConfig, graph: Graph) -> Pipeline:
         from colonnade.pipeline.fanout import Pipeline, Stage
-        from colonnade.pipeline.log import MemoryLog
 
-        log = self.engine.logs.get(config.id)
-        if log is None:
-            log = self.engine.logs[config.id] = MemoryLog(config.id, config.signal)
-            self.undo.append(lambda: self.engine.logs.pop(config.id))
+        log = self._log(config, graph)
         stages: list[Stage] = []
         for id in config.processors:
             member = graph.members["processor", id, config.id]
@@ -307,6 +308,35 @@ class _Swap:
         senders = [self._sender(log, config, id, stages, graph) for id in config.exporters]
         host = ComponentHost("pipeline", ComponentId(config.signal), self.services, config.id)
         return Pipeline(config.id, config.signal, stages, log, senders, cast(Any, host))
+
+    def _log(self, config: PipelineConfig, graph: Graph) -> HandoverLog:
+        """The log that runs where its place did not change, else another, beside it."""
+        from colonnade.pipeline.log import MemoryLog
+
+        storage = self._storage(config, graph)
+        running = self.engine.logs.get(config.id)
+        if running is not None and running.store is (storage.store if storage else None):
+            return running
+        log = storage.open_log(config.id, config.signal) if storage else MemoryLog(config.id, config.signal)
+        self.engine.logs[config.id] = log
+
+        def undo() -> None:
+            del self.engine.logs[config.id]
+            if running is not None:
+                self.engine.logs[config.id] = running
+
+        self.undo.append(undo)
+        return log
+
+    def _storage(self, config: PipelineConfig, graph: Graph) -> Storage | None:
+        """The extension that the pipeline's exporters name in `sending_queue.storage`."""
+        for id in config.exporters:
+            exporter = graph.members[_end_kind(self.configuration, "exporter", id), id, ""].component
+            assert isinstance(exporter, Exporter)
+            if exporter.queue.storage is not None:
+                member = graph.members["extension", ComponentId.parse(exporter.queue.storage), ""]
+                return cast("Storage", member.component)
+        return None
 
     def _sender(
         self, log: HandoverLog, config: PipelineConfig, id: ComponentId, stages: list[Any], graph: Graph
@@ -320,6 +350,8 @@ class _Swap:
         assert isinstance(exporter, Exporter)
         limits = slice_limits(exporter, [stage.processor for stage in stages])
         before = self._running_sender(config.id, str(id))
+        if before is not None and before.log is not log:
+            before = None
         if before is not None and before.exporter is exporter and before.limits == limits:
             return before
         host = ComponentHost("exporter", id, self.services, config.id)
@@ -331,7 +363,7 @@ class _Swap:
             queue = before.exporter.queue
             self.undo.append(lambda: log.open_cursor(str(id), queue))
         else:
-            self.undo.append(lambda: log.close_cursor(str(id)))
+            self.undo.append(lambda: log.undo_cursor(str(id)))
         return sender
 
     def _running_sender(self, pipeline: str, exporter: str) -> Sender | None:
@@ -360,7 +392,7 @@ class _Swap:
     async def _exchange_senders(self, old: Graph, graph: Graph) -> None:
         async def exchange(pipeline: Pipeline, name: str, sender: Sender) -> None:
             running = old.pipelines.get(pipeline.id)
-            before = running.senders.get(name) if running else None
+            before = running.senders.get(name) if running and running.log is pipeline.log else None
             if before is sender:
                 return
             if before is not None:
@@ -382,9 +414,11 @@ class _Swap:
         for id, pipeline in old.pipelines.items():
             now = graph.pipelines.get(id)
             if now is None:
-                pipeline.log.close()
                 self.engine.logs.pop(id, None)
-            kept = now.senders if now else {}
+            stays = now is not None and now.log is pipeline.log
+            if not stays:
+                pipeline.log.close()
+            kept = now.senders if now and stays else {}
             leaving += [drain(pipeline, name, s) for name, s in pipeline.senders.items() if name not in kept]
         await asyncio.gather(*leaving)
 

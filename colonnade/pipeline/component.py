@@ -211,11 +211,15 @@ class SliceLimits:
     """A slice ends where a request does, if one does within its bounds: only whole requests can be forwarded."""
 
 
+async def _nowhere() -> None:
+    """The plan of a slice of a log in memory goes with the process."""
+
+
 @dataclass(slots=True)
 class Slice:
     """A half-open range of rows of one log. `(log_id, start, end)` names it: sending it again carries the same name.
 
-    `batches` are in log order and cover exactly `start..end`.
+    `batches` are in log order and cover `start..end`, but for rows that a damaged disk has lost.
     """
 
     log_id: str
@@ -226,10 +230,24 @@ class Slice:
     batches: list[Batch]
     rows: int
     nbytes: int
+    stored_bytes: int = 0
+    """Its share of the log's bound."""
+    requests: int = 0
     attempt: int = 0
     appended_at_s: float = 0.0
+    offset: int = 0
+    """Where its rows begin among those of the slice that it is a part of: with the number of rows, what tells the
+    parts of a slice that was refused apart."""
+    keys: tuple[str, ...] | None = None
+    """Headers by which the slice is partitioned (`batch.partition.metadata_keys`); a repeat keeps to them."""
     pieces_done: int = 0
-    """How many of its partitions (`batch.partition.metadata_keys`) are settled, so that a repeat leaves them out."""
+    """How many of its partitions are settled, so that a repeat leaves them out."""
+    in_doubt: bool = False
+    """An earlier process may have stored some or all of it: a store that can be asked for its rows should be."""
+    plan: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What the exporter has to know to repeat it (JSON values); parts of a slice share it."""
+    remember: Callable[[], Awaitable[None]] = _nowhere
+    """Writes the plan down, durably where the log is. Raises Retryable."""
 
 
 class Exporter(Component):
@@ -237,6 +255,9 @@ class Exporter(Component):
 
     One instance may serve several pipelines: `export` is then called with slices of several logs, concurrently, and
     with `queue.num_consumers` > 1 with several slices of one log.
+
+    What a store must offer for "exactly once": that a slice sent again under its name changes nothing, or that it can
+    be asked whether it has a slice's rows. A slice that may be there already says so (`in_doubt`).
     """
 
     wants_completed: ClassVar[bool] = True
@@ -254,7 +275,11 @@ class Exporter(Component):
 
     @abstractmethod
     async def export(self, part: Slice) -> None:
-        """Stores the whole slice, or raises Retryable or Permanent having stored nothing that a repeat would double."""
+        """Stores the whole slice, or raises Retryable or Permanent having stored nothing that a repeat would double.
+
+        A slice refused for good comes again in halves (`offset`, `rows`), unless the error says that rows are not at
+        fault (`Permanent.splits`).
+        """
 
 
 class StreamExporter(Exporter):
@@ -262,7 +287,9 @@ class StreamExporter(Exporter):
 
     The sender calls `write` for consecutive parts of one log, then `publish(start, end)` over all of them once the
     limits of `slice` are reached or `full()` says so. On a log in memory the rows leave it after `write`; the
-    cursor moves after `publish`. One stream per (pipeline, exporter): methods get the pipeline through `part`.
+    cursor moves after `publish`. On a durable log the rows stay until then: after a crash the stream begins again at
+    the cursor, and where `publish` had begun, it ends where that one ended, so that files of the same name replace
+    what was published. One stream per (pipeline, exporter): methods get the pipeline through `part`.
     """
 
     part: SliceLimits = SliceLimits(min_rows=8192, max_bytes=16 << 20, max_age_s=1.0)

@@ -1,23 +1,23 @@
 """A cursor: how far one exporter has come in one log.
 
 Rows of a log are numbered from 0. A cursor hands out half-open ranges of them (slices), in order; several may be
-under way at once, so what is done is a set of ranges. A slice given back (reload, cancelled) comes again exactly as it
-was cut: its range names the insert, and a repeat under the same name changes nothing in the store.
+under way at once, so what is done is a set of ranges. A slice given back (reload, cancelled, crash) comes again exactly
+as it was cut: its range names the insert, and a repeat under the same name changes nothing in the store.
 """
 
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from colonnade.pipeline.component import Slice, SliceLimits
 from colonnade.pipeline.errors import ColonnadeError
 from colonnade.pipeline.settings import SendingQueue
 
 if TYPE_CHECKING:
-    from colonnade.pipeline.log import MemoryLog
+    from colonnade.pipeline.log import MemoryLog, Stored
 
 
 class RowRanges:
@@ -25,48 +25,94 @@ class RowRanges:
 
     __slots__ = ("_above", "position")
 
-    def __init__(self, position: int = 0) -> None:
+    def __init__(self, position: int = 0, above: Iterable[tuple[int, int]] = ()) -> None:
         self.position = position
-        self._above: list[tuple[int, int]] = []
+        self._above = [(start, end) for start, end in above]
 
     def add(self, start: int, end: int) -> int:
         """Adds a range that does not overlap the set; gives the new position."""
+        if start < self.position:
+            raise ValueError(f"rows {start}..{end} were done before (position {self.position})")
+        above, index = self._above, bisect_left(self._above, (start, end))
+        if (index and above[index - 1][1] > start) or (index < len(above) and above[index][0] < end):
+            raise ValueError(f"rows {start}..{end} overlap rows that were done before: {above}")
+        if index < len(above) and above[index][0] == end:
+            end = above.pop(index)[1]
+        if index and above[index - 1][1] == start:
+            index -= 1
+            start = above.pop(index)[0]
         if start == self.position:
             self.position = end
-            while self._above and self._above[0][0] == self.position:
-                self.position = self._above.pop(0)[1]
-        elif start < self.position:
-            raise ValueError(f"rows {start}..{end} were done before (position {self.position})")
         else:
-            self._above.insert(bisect_left(self._above, (start, end)), (start, end))
+            above.insert(index, (start, end))
         return self.position
+
+    def rest(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The parts of start..end that are not in the set, ascending."""
+        at = max(start, self.position)
+        for low, high in self._above[max(bisect_right(self._above, (at, at)) - 1, 0) :]:
+            if low >= end:
+                break
+            if at < low:
+                yield at, low
+            at = max(at, high)
+        if at < end:
+            yield at, end
+
+    def cover(self, start: int, end: int) -> bool:
+        """Whether the set has all of start..end."""
+        return next(self.rest(start, end), None) is None
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """The ranges above the position, ascending."""
         return iter(self._above)
 
 
-class Cursor:
-    """One exporter's place in one log in memory. All methods belong to the event loop's thread.
+def _uncounted(rows: int) -> None:
+    """Nobody counts them."""
 
-    `held_*` is what the log keeps in memory for this cursor; `lag_rows` what the store does not have yet.
+
+class Totals(NamedTuple):
+    """What some rows come to: in memory, in units of a log's bound, and as requests that end among them."""
+
+    rows: int = 0
+    nbytes: int = 0
+    stored_bytes: int = 0
+    requests: int = 0
+
+
+class Cursor:
+    """One exporter's place in one log. All methods belong to the event loop's thread.
+
+    `lag_*` is what the store does not have yet; `held_*` what the log keeps for this cursor, in units of its bound.
+    Rows that wait (`waiting_*`) have not been handed out.
     """
 
-    def __init__(self, log: MemoryLog, name: str, queue: SendingQueue, start: int) -> None:
+    survives: bool = False
+    """Whether it outlives the process, and with it the rows that are not done."""
+
+    def __init__(self, log: MemoryLog, name: str, queue: SendingQueue, done: RowRanges) -> None:
         self.log = log
         self.name = name
         self.queue = queue
-        self.done = RowRanges(start)
-        self.next = start
+        self.done = done
+        self.next = done.position
+        self.fence: int | None = None
+        """No slice goes beyond it: the end of a stream that was being published when the process died."""
         self.lag_rows = 0
+        self.lag_bytes = 0
         self.held_bytes = 0
         self.held_rows = 0
         self.held_requests = 0
-        self.handed_bytes = 0
+        self.waiting_rows = 0
+        self.waiting_bytes = 0
+        self.waiting_stored_bytes = 0
+        self.waiting_since_s: float | None = None
         self.next_attempt_at = 0.0
         self.last_error = ""
+        self.on_lost: Callable[[int], None] = _uncounted
         self._returned: list[Slice] = []
-        self._released_since: float | None = None
+        self._flight: dict[int, Slice] = {}
         self._limits = SliceLimits()
         self._waiter: asyncio.Future[None] | None = None
         self._timed = False
@@ -77,11 +123,6 @@ class Cursor:
     def position(self) -> int:
         """Every row below is done."""
         return self.done.position
-
-    @property
-    def available_rows(self) -> int:
-        """Rows not handed out yet, apart from slices given back."""
-        return self.log.end - self.next
 
     @property
     def used(self) -> int:
@@ -95,16 +136,23 @@ class Cursor:
                 return self.held_requests
 
     def fits(self, rows: int, nbytes: int, requests: int) -> bool:
-        """Whether that much more stays within the queue's bound. An empty queue takes anything: what is larger than
+        """Whether that much more stays within the queue's bounds. An empty queue takes anything: what is larger than
         the bound could never be taken otherwise."""
         more = {"bytes": nbytes, "items": rows, "requests": requests}[self.queue.bound_sizer]
         used = self.used
-        return used == 0 or used + more <= self.queue.bound
+        return used == 0 or (used + more <= self.queue.bound and not self.too_old)
+
+    @property
+    def too_old(self) -> bool:
+        """Whether its oldest row waits for longer than the queue's bound."""
+        return bool(self.queue.max_age) and self.lag_s > self.queue.max_age
 
     @property
     def lag_s(self) -> float:
         """Age of the oldest row that the store does not have; 0 when it has all."""
-        since = [s for s in (self._released_since, self.log.appended_at(self.position)) if s is not None]
+        since = [part.appended_at_s for parts in (self._flight.values(), self._returned) for part in parts]
+        if self.waiting_since_s is not None:
+            since.append(self.waiting_since_s)
         return max(0.0, self.log.clock() - min(since)) if self.lag_rows and since else 0.0
 
     async def take(self, limits: SliceLimits, until_s: float | None = None) -> Slice | None:
@@ -114,10 +162,15 @@ class Cursor:
         """
         while not self._stopped:
             if self._returned:
-                return self._again(self._returned.pop(0))
+                part = self._returned.pop(0)
+                self._flight[part.start] = part
+                return part
             wait_s = self._due_in(limits)
             if wait_s is not None and (wait_s <= 0 or self._draining):
-                return self._cut(limits)
+                part = await self._cut(limits)
+                if part is not None:
+                    return part
+                continue
             if self._draining:
                 return None
             if until_s is not None:
@@ -128,28 +181,55 @@ class Cursor:
             await self._sleep(limits, wait_s)
         return None
 
-    def release(self, start: int, end: int, appended_at_s: float | None = None) -> None:
-        """These rows need not stay in memory for this cursor; the store does not have them for good yet."""
-        if appended_at_s is not None and self._released_since is None:
-            self._released_since = appended_at_s
-        self.handed_bytes -= self.log.release(self, start, end)
+    async def note(self, part: Slice) -> None:
+        """Called before a slice is sent: a durable log writes its range and plan down. Raises Retryable."""
 
-    def ack(self, start: int, end: int, error: ColonnadeError | None = None, *, released: bool = False) -> None:
+    async def load(self, part: Slice) -> None:
+        """Gets the rows of a slice that came again, or that `unload` let go. Raises Retryable."""
+        if part.batches:
+            return
+        part.batches = await self.log.read(part.start, part.end)
+        rows = sum(batch.rows for batch in part.batches)
+        if rows < part.rows:
+            self._shrink(part, rows)
+
+    def unload(self, part: Slice) -> None:
+        """The slice will not be sent soon: a log that has its rows elsewhere lets them go from memory."""
+
+    def release(self, part: Slice) -> None:
+        """A log in memory needs not keep these rows for this cursor; the store does not have them for good yet."""
+        self._free(part)
+
+    def ack(self, part: Slice, error: ColonnadeError | None = None, *, released: bool = False) -> None:
         """These rows are done: stored, or given up with `error`, which callers that wait for the result get."""
         if not released:
-            self.release(start, end)
-        self._released_since = None
-        self.lag_rows -= end - start
-        self.done.add(start, end)
-        self.log.resolve(self, start, end, error)
+            self._free(part)
+        for start in [start for start in self._flight if part.start <= start < part.end]:
+            del self._flight[start]
+        self.lag_rows -= part.rows
+        self.lag_bytes -= part.stored_bytes
+        self.done.add(part.start, part.end)
+        self.log.resolve(self, part.start, part.end, error)
 
     def give_back(self, part: Slice) -> None:
         """Undoes `take`: the same range comes again, before anything else."""
-        self.handed_bytes -= part.nbytes
         part.batches = []
+        self._flight.pop(part.start, None)
         self._returned.append(part)
         self._returned.sort(key=lambda p: p.start)
         self._wake()
+
+    def parts(self, roll: Slice) -> list[Slice]:
+        """The slices under way that make up a stream."""
+        return [part for part in self._flight.values() if roll.start <= part.start < roll.end]
+
+    def rewind(self, roll: Slice) -> bool:
+        """Undoes `take` of everything from a stream's start on, where the log still has it; else gives False."""
+        del roll
+        return False
+
+    def expect_stream(self) -> None:
+        """A stream sender takes the cursor: a log that survives begins the stream anew, where it began before."""
 
     def drain(self) -> None:
         """From now on `take` gives what is there without waiting, then None."""
@@ -173,61 +253,102 @@ class Cursor:
     def stopped(self) -> bool:
         return self._stopped
 
-    def appended(self, rows: int, nbytes: int, requests: int) -> None:
+    def appended(self, stored: Stored) -> None:
         """Called by the log for every append."""
+        rows = stored.end - stored.start
         self.lag_rows += rows
+        self.lag_bytes += stored.stored_bytes
         self.held_rows += rows
-        self.held_bytes += nbytes
-        self.held_requests += requests
+        self.held_bytes += stored.stored_bytes
+        self.held_requests += stored.requests
+        self.waiting_rows += rows
+        self.waiting_bytes += stored.nbytes
+        self.waiting_stored_bytes += stored.stored_bytes
+        if self.waiting_since_s is None:
+            self.waiting_since_s = stored.at_s
         # A waiter without a timer was waiting on an empty log and has to set one now.
         if self._waiter is not None and (not self._timed or self._full_enough(self._limits)):
             self._wake()
 
-    def _again(self, part: Slice) -> Slice:
-        part.batches = self.log.read(part.start, part.end)
-        self.handed_bytes += part.nbytes
-        return part
+    def _free(self, part: Slice) -> None:
+        self.held_rows -= part.rows
+        self.held_bytes -= part.stored_bytes
+        self.held_requests -= part.requests
+        self.log.forget(self, part.start, part.end)
+        self.log.signal_room()
 
-    def _cut(self, limits: SliceLimits) -> Slice:
-        part = self.log.cut(self.next, limits)
+    def recount(self, waiting: Totals, since_s: float | None) -> None:
+        """What waits, counted anew."""
+        before, under_way = self.lag_rows, [*self._flight.values(), *self._returned]
+        self.waiting_rows, self.waiting_bytes, self.waiting_stored_bytes = waiting[:3]
+        self.waiting_since_s = since_s
+        self.lag_rows = self.held_rows = waiting.rows + sum(part.rows for part in under_way)
+        self.lag_bytes = self.held_bytes = waiting.stored_bytes + sum(part.stored_bytes for part in under_way)
+        self.held_requests = waiting.requests + sum(part.requests for part in under_way)
+        if self.lag_rows < before:
+            self.on_lost(before - self.lag_rows)
+
+    def _shrink(self, part: Slice, rows: int) -> None:
+        """Rows of a slice under way are lost."""
+        self.on_lost(part.rows - rows)
+        lost_bytes = part.stored_bytes * (part.rows - rows) // part.rows
+        self.lag_rows -= part.rows - rows
+        self.held_rows -= part.rows - rows
+        self.lag_bytes -= lost_bytes
+        self.held_bytes -= lost_bytes
+        part.rows, part.stored_bytes = rows, part.stored_bytes - lost_bytes
+
+    async def _cut(self, limits: SliceLimits) -> Slice | None:
+        """The next slice; None when the rows that waited turned out to be lost."""
+        part, since_s = await self.log.cut(self, limits)
+        if part is None:
+            return None
+        if part.start > self.next:
+            # Rows that lie nowhere: what there is to say of them has been said.
+            self.done.add(self.next, part.start)
         self.next = part.end
-        self.handed_bytes += part.nbytes
+        self._flight[part.start] = part
+        self.waiting_rows -= part.rows
+        self.waiting_bytes -= part.nbytes
+        self.waiting_stored_bytes -= part.stored_bytes
+        if since_s is None and self.waiting_rows:
+            since_s = self.log.clock()  # They came while the slice was read.
+        self.waiting_since_s = since_s
         return part
 
     def _full_enough(self, limits: SliceLimits) -> bool:
-        if not limits.min_rows and not limits.min_bytes:
+        if self.fence is not None or not (limits.min_rows or limits.min_bytes):
             return True
-        waiting_bytes = self.log.total_bytes - self.log.bytes_at(self.next)
-        if (limits.min_rows and self.available_rows >= limits.min_rows) or (
-            limits.min_bytes and waiting_bytes >= limits.min_bytes
+        if (limits.min_rows and self.waiting_rows >= limits.min_rows) or (
+            limits.min_bytes and self.waiting_bytes >= limits.min_bytes
         ):
             return True
-        if (limits.max_rows and self.available_rows >= limits.max_rows) or (
-            limits.max_bytes and waiting_bytes >= limits.max_bytes
+        if (limits.max_rows and self.waiting_rows >= limits.max_rows) or (
+            limits.max_bytes and self.waiting_bytes >= limits.max_bytes
         ):
             return True
         # Half of the room that slices under way leave: waiting longer would fill the log and refuse callers.
-        return self._half_full(waiting_bytes)
+        return self._half_full()
 
-    def _half_full(self, waiting_bytes: int) -> bool:
+    def _half_full(self) -> bool:
         if self.queue.bound_sizer == "bytes":
-            return waiting_bytes * 2 >= self.queue.bound - self.handed_bytes
-        waiting = self.available_rows if self.queue.bound_sizer == "items" else self.held_requests
+            handed = self.held_bytes - self.waiting_stored_bytes
+            return self.waiting_stored_bytes * 2 >= self.queue.bound - handed
+        waiting = self.waiting_rows if self.queue.bound_sizer == "items" else self.held_requests
         return waiting * 2 >= self.queue.bound
 
     def _due_in(self, limits: SliceLimits) -> float | None:
         """Seconds until a slice is ready; None while nothing is there."""
-        if not self.available_rows:
+        if not self.waiting_rows:
             return None
-        if self._full_enough(limits):
+        if self._full_enough(limits) or self.waiting_since_s is None:
             return 0.0
-        since = self.log.appended_at(self.next)
-        return 0.0 if since is None else since + limits.max_age_s - self.log.clock()
+        return self.waiting_since_s + limits.max_age_s - self.log.clock()
 
     async def _sleep(self, limits: SliceLimits, wait_s: float | None) -> None:
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
-        self._limits, self._timed = limits, wait_s is not None and self.available_rows > 0
+        self._limits, self._timed = limits, wait_s is not None and self.waiting_rows > 0
         timer = None if wait_s is None else loop.call_later(wait_s, self._wake)
         try:
             await waiter

@@ -75,6 +75,8 @@ class Permanent(ColonnadeError):
     """The same data must fail again: do not retry, park it."""
 
     kind: ClassVar[str] = "internal"
+    splits: bool = True
+    """Whether some rows may be at fault and others not, so that it is worth trying halves."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message, permanent=True)

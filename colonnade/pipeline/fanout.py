@@ -73,6 +73,9 @@ class Pipeline:
         self.needs_columns = log.store is not None or not all(forwards) or any(s.processor.changes for s in stages)
         self.rejects = any(stage.processor.rejects for stage in stages)
         self.wants_whole = any(stage.processor.wants_whole for stage in stages)
+        self._untouched = all(sender.exporter.forwards_payloads for sender in senders) and not any(
+            stage.processor.changes for stage in stages
+        )
         self._labels = {"pipeline": id, "otel_signal": signal}
 
     def admit(self, nbytes: int) -> None:
@@ -83,7 +86,7 @@ class Pipeline:
     def process(self, batch: Batch, received_at_ns: int, requests: int, append_id: bytes | None = None) -> Prepared:
         """Runs the processors. Thread-safe as far as they are. Raises what a processor raises."""
         append_id = append_id or new_append_id(received_at_ns)
-        prepared = Prepared(self, Append(append_id, [], 0, 0, requests), batch.rows)
+        prepared = Prepared(self, Append(append_id, [], 0, 0, requests, self._untouched), batch.rows)
         current: Batch | None = batch
         for stage in self.stages:
             if current is None or not current.rows:
@@ -226,18 +229,20 @@ class Fanout:
     async def _commit(self, reservations: list[Reservation], prepared: Sequence[Prepared]) -> list[Receipt]:
         """Logs on disk first: they can fail, and then nothing is in any log; those in memory can not."""
         by_store: dict[int, tuple[LogStore, list[Reservation]]] = {}
+        in_memory: list[Reservation] = []
         for reservation in reservations:
             if (store := reservation.log.store) is not None:
                 by_store.setdefault(id(store), (store, []))[1].append(reservation)
+            else:
+                in_memory.append(reservation)
         receipts: list[Receipt] = []
-        left = list(reservations)
+        waiting = [*by_store.values()]
         try:
-            for store, group in by_store.values():
+            while waiting:
+                store, group = waiting.pop(0)
                 receipts += await store.commit(group)
-                left = [r for r in left if r not in group]
         except BaseException:
-            for reservation in left:
+            for reservation in (*in_memory, *(r for _, group in waiting for r in group)):
                 reservation.cancel()
             raise
-        in_memory = [r for r in left if r.log.store is None]
         return receipts + self._append(in_memory, prepared)

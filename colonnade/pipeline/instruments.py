@@ -42,6 +42,7 @@ _EXPORTER = ("exporter",)
 _QUEUE = ("exporter", "pipeline", "data_type")
 _RECEIVER = ("receiver", "transport")
 _PIPELINE = ("pipeline", "otel_signal")
+_EXTENSION = ("extension",)
 
 TABLE: tuple[Instrument, ...] = (
     *_per_noun("receiver_accepted", "Number of {} taken into every pipeline of the receiver.", _RECEIVER),
@@ -152,6 +153,7 @@ TABLE: tuple[Instrument, ...] = (
     ),
     Instrument("exporter_send_duration", "histogram", "Seconds per attempt.", _EXPORTER, "detailed", _SECONDS),
     Instrument("exporter_lag_rows", "gauge", "Rows in the log that this exporter has not stored.", _QUEUE, "normal"),
+    Instrument("exporter_lag_bytes", "gauge", "Bytes in the log that this exporter has not stored.", _QUEUE, "normal"),
     Instrument(
         "exporter_lag_seconds", "gauge", "Age of the oldest row that this exporter has not stored.", _QUEUE, "normal"
     ),
@@ -191,6 +193,30 @@ TABLE: tuple[Instrument, ...] = (
     Instrument("pipeline_failed_items", "counter", "Balance: rows dead-lettered or lost, per exporter.", (*_QUEUE,)),
     Instrument(
         "pipeline_in_log_items", "gauge", "Balance: rows appended and not yet stored, per exporter.", (*_QUEUE,)
+    ),
+    Instrument("file_storage_commits", "counter", "Transactions of the durable log.", _EXTENSION, "normal"),
+    Instrument(
+        "file_storage_commit_duration",
+        "histogram",
+        "Seconds per transaction, with the wait for the disk.",
+        _EXTENSION,
+        "normal",
+        _SECONDS,
+    ),
+    Instrument("file_storage_commit_appends", "histogram", "Appends per transaction.", _EXTENSION, "detailed", _ROWS),
+    Instrument("file_storage_size_bytes", "gauge", "Bytes of disk that the durable log takes.", _EXTENSION),
+    Instrument("file_storage_segments", "gauge", "Files that hold rows of the durable log.", _EXTENSION, "normal"),
+    Instrument(
+        "file_storage_lost_rows",
+        "counter",
+        "Rows that a damaged disk has lost before every exporter had stored them.",
+        ("extension", "pipeline"),
+    ),
+    Instrument(
+        "file_storage_dropped_rows",
+        "counter",
+        "Rows of exporters that left the configuration, dropped as `removed_exporters` says.",
+        ("extension", "pipeline"),
     ),
     Instrument("process_uptime", "counter", "Seconds since start."),
     Instrument("process_cpu_seconds", "counter", "CPU seconds, user and system."),

@@ -6,8 +6,8 @@ names (bytes unless the file says otherwise); at the bound the append is refused
 (`block_on_overflow`).
 
 A request that enters several pipelines is taken by all or by none: `reserve` in each, then one `commit` over all
-(`fanout.py`). The log in memory appends at once and can not fail after `reserve`; a log on disk (`store` is set)
-commits through the store that it shares with others, in one transaction.
+(`fanout.py`). The log in memory appends at once and can not fail after `reserve`; a log on disk (`store` is set; the
+extension `file_storage` has it) commits through the store that it shares with others, in one transaction.
 
 Invariants (tests/pipeline/test_log.py): rows are numbered without gaps; a cursor hands out every row exactly once
 unless given back; an append is freed as soon as every cursor has released it; what a cursor holds never exceeds its
@@ -22,11 +22,11 @@ import time
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from colonnade.pipeline.component import Slice, SliceLimits
-from colonnade.pipeline.cursor import Cursor
+from colonnade.pipeline.component import Extension, Slice, SliceLimits
+from colonnade.pipeline.cursor import Cursor, RowRanges, Totals
 from colonnade.pipeline.errors import ColonnadeError, QueueFull, ShuttingDown
 from colonnade.pipeline.settings import SendingQueue
 
@@ -39,18 +39,22 @@ DELAY_MAX_S = 30.0
 
 @dataclass(slots=True)
 class Append:
-    """What one commit adds to one log."""
+    """What one commit adds to one log.
+
+    `untouched`: no processor and no clock has been at the rows, so that their requests may be kept in their place.
+    """
 
     append_id: bytes
     batches: list[Batch]
     rows: int
     nbytes: int
     requests: int = 1
+    untouched: bool = False
 
 
 @dataclass(slots=True)
 class Reservation:
-    """Room in one log; ends in `MemoryLog.append` or `cancel`."""
+    """Room in one log; ends in `MemoryLog.append`, `LogStore.commit` or `cancel`."""
 
     log: HandoverLog
     append: Append
@@ -108,7 +112,8 @@ class LogStore(Protocol):
     """What logs on disk share: one writer, one transaction."""
 
     async def commit(self, reservations: Sequence[Reservation]) -> list[Receipt]:
-        """Appends to all logs, durably, or to none (raises Retryable)."""
+        """Appends to all logs, durably, or to none (raises Retryable). It ends the reservations, also when the caller
+        goes away."""
         ...
 
 
@@ -144,45 +149,90 @@ class HandoverLog(ABC):
 
     @abstractmethod
     def close_cursor(self, name: str) -> int:
-        """Forgets a cursor; gives the rows it had not done."""
+        """The exporter has left the pipeline; gives the rows it had not done."""
+
+    def undo_cursor(self, name: str) -> None:
+        """Undoes `open_cursor` of a cursor that was not open before."""
+        self.close_cursor(name)
+
+    async def ready(self) -> None:  # noqa: B027  nothing to do in memory
+        """Called before rows come in: what was opened holds from now on, also after a crash. Raises Retryable."""
 
     @abstractmethod
     def close(self) -> None:
         """Appends and waits for room are refused from now on."""
 
 
+class Storage(Extension):
+    """What `sending_queue.storage` names: an extension that has logs which outlive the process."""
+
+    @property
+    @abstractmethod
+    def store(self) -> LogStore:
+        """The same object as long as it is the same place."""
+
+    @abstractmethod
+    def open_log(self, pipeline: str, signal: str) -> HandoverLog:
+        """The pipeline's log, as it was left. Raises ColonnadeError."""
+
+    @abstractmethod
+    async def settled(self) -> None:
+        """A configuration took over: what nobody has opened belongs to what was removed from it."""
+
+
 @dataclass(slots=True)
-class _Stored:
-    """An append in memory. `held_by`: rows still needed, by cursor name; `waits`: rows not done, where answers wait."""
+class Stored:
+    """An append in memory. `held_by`: rows still needed, by cursor name."""
 
     start: int
     end: int
     bytes_before: int
     nbytes: int
+    stored_bytes: int
     requests: int
     batches: list[Batch]
     at_s: float
-    receipt: Receipt
     held_by: dict[str, int]
-    waits: dict[str, int] = field(default_factory=dict[str, int])
 
     def bytes_at(self, row: int) -> int:
         """Bytes of the log before a row of this append, apportioned by rows."""
         return self.bytes_before + self.nbytes * (row - self.start) // (self.end - self.start)
 
+    def share(self, low: int, high: int) -> Totals:
+        """What its rows low..high come to, apportioned; a request counts where its append ends."""
+        rows = self.end - self.start
+
+        def part(total: int) -> int:
+            return total * (high - self.start) // rows - total * (low - self.start) // rows
+
+        return Totals(high - low, part(self.nbytes), part(self.stored_bytes), self.requests if high == self.end else 0)
+
+
+@dataclass(slots=True)
+class _Awaited:
+    """An append whose callers wait for stores: rows not done, by cursor name."""
+
+    start: int
+    end: int
+    receipt: Receipt
+    left: dict[str, int]
+
 
 class MemoryLog(HandoverLog):
     """The log in memory: gone with the process, and the same interface as the durable one."""
 
-    def __init__(self, pipeline: str, signal: str, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(pipeline, signal, secrets.token_hex(8))
+    def __init__(
+        self, pipeline: str, signal: str, clock: Callable[[], float] = time.monotonic, log_id: str = ""
+    ) -> None:
+        super().__init__(pipeline, signal, log_id or secrets.token_hex(8))
         self.clock = clock
         self.end = 0
         self.total_bytes = 0
         self.cursors: dict[str, Cursor] = {}
         self.closed = False
-        self._stored: list[_Stored] = []
+        self._stored: list[Stored] = []
         self._head = 0
+        self._awaited: list[_Awaited] = []
         self._reserved = [0, 0, 0]
         self._room: asyncio.Future[None] | None = None
 
@@ -208,28 +258,33 @@ class MemoryLog(HandoverLog):
 
     def append(self, reservation: Reservation) -> Receipt:
         self.unreserve(reservation)
-        append, receipt = reservation.append, Receipt()
+        return self.take_in(reservation.append, self.end, reservation.append.nbytes, self.clock())
+
+    def take_in(self, append: Append, start: int, stored_bytes: int, at_s: float) -> Receipt:
+        """Rows that begin at `start` are in the log from now on."""
+        receipt = Receipt()
         if not append.rows or not self.cursors:
             return receipt
-        stored = _Stored(
-            start=self.end,
-            end=self.end + append.rows,
+        stored = Stored(
+            start=start,
+            end=start + append.rows,
             bytes_before=self.total_bytes,
             nbytes=append.nbytes,
+            stored_bytes=stored_bytes,
             requests=append.requests,
             batches=append.batches,
-            at_s=self.clock(),
-            receipt=receipt,
+            at_s=at_s,
             held_by=dict.fromkeys(self.cursors, append.rows),
         )
-        for cursor in self.cursors.values():
-            if cursor.queue.answers_after_store:
-                stored.waits[cursor.name] = append.rows
+        awaited = {name: append.rows for name, c in self.cursors.items() if c.queue.answers_after_store}
+        if awaited:
+            for _ in awaited:
                 receipt.expect()
+            self._awaited.append(_Awaited(stored.start, stored.end, receipt, awaited))
         self._stored.append(stored)
         self.end, self.total_bytes = stored.end, self.total_bytes + append.nbytes
         for cursor in self.cursors.values():
-            cursor.appended(append.rows, append.nbytes, append.requests)
+            cursor.appended(stored)
         return receipt
 
     async def room(self) -> None:
@@ -242,7 +297,7 @@ class MemoryLog(HandoverLog):
     def open_cursor(self, name: str, queue: SendingQueue) -> Cursor:
         cursor = self.cursors.get(name)
         if cursor is None:
-            cursor = self.cursors[name] = Cursor(self, name, queue, self.end)
+            cursor = self.cursors[name] = Cursor(self, name, queue, RowRanges(self.end))
         cursor.queue = queue
         cursor.resume()
         return cursor
@@ -253,114 +308,126 @@ class MemoryLog(HandoverLog):
         error = ShuttingDown(f"exporter {name} left pipeline {self.pipeline} before it had stored these rows")
         for stored in self._stored[self._head :]:
             stored.held_by.pop(name, None)
-            if stored.waits.pop(name, None) is not None:
-                stored.receipt.settle(error)
+            if not stored.held_by:
+                stored.batches = []
+        for awaited in self._awaited:
+            if awaited.left.pop(name, None) is not None:
+                awaited.receipt.settle(error)
         self._prune()
-        self._signal_room()
+        self.signal_room()
         return cursor.lag_rows
 
     def close(self) -> None:
         self.closed = True
-        self._signal_room()
+        self.signal_room()
 
-    def cut(self, start: int, limits: SliceLimits) -> Slice:
-        """A slice from `start` on, as large as `limits` allow and the log has."""
-        end = min(self.end, start + limits.max_rows) if limits.max_rows else self.end
+    async def cut(self, cursor: Cursor, limits: SliceLimits) -> tuple[Slice | None, float | None]:
+        """A slice of what a cursor has not handed out, as large as `limits` allow and the log has; and since when the
+        rows after it wait."""
+        return self.cut_in_memory(cursor, limits)
+
+    def cut_in_memory(self, cursor: Cursor, limits: SliceLimits) -> tuple[Slice, float | None]:
+        """As `cut`, of rows that are in memory."""
+        start = cursor.next
+        last = self.end if cursor.fence is None else min(self.end, cursor.fence)
+        end = min(last, start + limits.max_rows) if limits.max_rows else last
         if limits.max_bytes and self.bytes_at(end) - self.bytes_at(start) > limits.max_bytes:
             end = self._row_at(self.bytes_at(start) + limits.max_bytes, start)
         if limits.whole_requests and end < self.end:
             end = self._request_end(start, end)
-        return Slice(
+        shares = [s.share(max(start, s.start), min(end, s.end)) for s in self._between(start, end)]
+        rows, nbytes, stored_bytes, requests = (sum(column) for column in zip(*shares, strict=True))
+        part = Slice(
             log_id=self.id,
             pipeline=self.pipeline,
             signal=self.signal,
             start=start,
             end=end,
-            batches=self.read(start, end),
-            rows=end - start,
-            nbytes=self.bytes_at(end) - self.bytes_at(start),
+            batches=self.read_in_memory(start, end),
+            rows=rows,
+            nbytes=nbytes,
+            stored_bytes=stored_bytes,
+            requests=requests,
             appended_at_s=self._find(start).at_s,
         )
+        return part, self._find(end).at_s if end < self.end else None
 
-    def read(self, start: int, end: int) -> list[Batch]:
+    async def read(self, start: int, end: int) -> list[Batch]:
         """The rows of a range that no cursor has released for good."""
+        return self.read_in_memory(start, end)
+
+    def read_in_memory(self, start: int, end: int) -> list[Batch]:
+        """As `read`, of rows that are in memory."""
         batches: list[Batch] = []
-        row = start
         for stored in self._between(start, end):
-            at = stored.start
-            for batch in stored.batches:
-                low, high = max(row, at), min(end, at + batch.rows)
-                if low < high:
-                    whole = high - low == batch.rows
-                    batches.append(batch if whole else batch.slice(low - at, high - low))
-                at += batch.rows
-            row = stored.end
+            batches += cut_rows(stored.batches, start - stored.start, end - stored.start)
         return batches
 
     def bytes_at(self, row: int) -> int:
         """Bytes of the log before a row that is in memory (or the end)."""
         return self.total_bytes if row >= self.end else self._find(row).bytes_at(row)
 
-    def appended_at(self, row: int) -> float | None:
-        """When a row was appended; None when it is not in memory."""
-        if row >= self.end or self._head == len(self._stored) or row < self._stored[self._head].start:
-            return None
-        return self._find(row).at_s
-
-    def release(self, cursor: Cursor, start: int, end: int) -> int:
-        """Rows that a cursor needs no more; gives their bytes."""
-        nbytes = 0
+    def forget(self, cursor: Cursor, start: int, end: int) -> None:
+        """Rows that need not stay in memory for a cursor."""
         for stored in self._between(start, end):
-            low, high = max(start, stored.start), min(end, stored.end)
             if cursor.name not in stored.held_by:
                 continue
-            nbytes += stored.bytes_at(high) - stored.bytes_at(low)
-            left = stored.held_by[cursor.name] - (high - low)
+            left = stored.held_by[cursor.name] - (min(end, stored.end) - max(start, stored.start))
             stored.held_by[cursor.name] = left
             if not left:
                 del stored.held_by[cursor.name]
-                cursor.held_requests -= stored.requests
             if not stored.held_by:
                 stored.batches = []
-        cursor.held_rows -= end - start
-        cursor.held_bytes -= nbytes
         self._prune()
-        self._signal_room()
-        return nbytes
 
     def resolve(self, cursor: Cursor, start: int, end: int, error: ColonnadeError | None) -> None:
         """Tells callers who wait for this cursor's result."""
         if not cursor.queue.answers_after_store:
             return
-        for stored in self._between(start, end):
-            if cursor.name not in stored.waits:
+        first = bisect_right(self._awaited, start, key=lambda a: a.end)
+        for awaited in self._awaited[first:]:
+            if awaited.start >= end:
+                break
+            if cursor.name not in awaited.left:
                 continue
-            stored.waits[cursor.name] -= min(end, stored.end) - max(start, stored.start)
-            if error is not None or not stored.waits[cursor.name]:
-                del stored.waits[cursor.name]
-                stored.receipt.settle(error)
-        self._prune()
+            awaited.left[cursor.name] -= min(end, awaited.end) - max(start, awaited.start)
+            if error is not None or not awaited.left[cursor.name]:
+                del awaited.left[cursor.name]
+                awaited.receipt.settle(error)
+        self._awaited = [awaited for awaited in self._awaited if awaited.left]
+
+    def signal_room(self) -> None:
+        """Wakes who waits for room."""
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            if self.closed:
+                room.set_exception(ShuttingDown(f"pipeline {self.pipeline} is shutting down"))
+            else:
+                room.set_result(None)
 
     def _overflow(self, full: list[Cursor]) -> Overflow:
         cursor = max(full, key=lambda c: c.next_attempt_at)
         delay_s = min(max(cursor.next_attempt_at - self.clock(), DELAY_MIN_S), DELAY_MAX_S)
         why = f"; its last error: {cursor.last_error}" if cursor.last_error else ""
-        unit = cursor.queue.bound_sizer
+        if cursor.too_old:
+            held = f"its oldest row waits for {cursor.lag_s:.0f}s, and max_age is {cursor.queue.max_age:.0f}s"
+        else:
+            held = f"{cursor.used} of {cursor.queue.bound} {cursor.queue.bound_sizer}"
         return Overflow(
-            f"sending queue of exporter {cursor.name} is full ({cursor.used} of {cursor.queue.bound} {unit}){why}",
+            f"sending queue of exporter {cursor.name} is full ({held}){why}",
             delay_s,
             self,
             tuple(c.name for c in full),
             all(c.queue.block_on_overflow for c in full),
         )
 
-    def _find(self, row: int) -> _Stored:
+    def _find(self, row: int) -> Stored:
         return self._stored[self._index(row)]
 
     def _index(self, row: int) -> int:
         return bisect_right(self._stored, row, lo=self._head, key=lambda s: s.start) - 1
 
-    def _between(self, start: int, end: int) -> list[_Stored]:
+    def _between(self, start: int, end: int) -> list[Stored]:
         if self._head == len(self._stored) or start >= end:
             return []
         first = max(self._index(start), self._head)
@@ -392,17 +459,21 @@ class MemoryLog(HandoverLog):
     def _prune(self) -> None:
         """Forgets appends at the head that nobody needs; the list is compacted once half of it is forgotten."""
         stored, head = self._stored, self._head
-        while head < len(stored) and not stored[head].held_by and not stored[head].waits:
+        while head < len(stored) and not stored[head].held_by:
             head += 1
         self._head = head
         if head > 64 and head * 2 > len(stored):
             del stored[:head]
             self._head = 0
 
-    def _signal_room(self) -> None:
-        room, self._room = self._room, None
-        if room is not None and not room.done():
-            if self.closed:
-                room.set_exception(ShuttingDown(f"pipeline {self.pipeline} is shutting down"))
-            else:
-                room.set_result(None)
+
+def cut_rows(batches: Sequence[Batch], start: int, end: int) -> list[Batch]:
+    """Rows start..end of all batches; nothing is copied."""
+    found: list[Batch] = []
+    first = 0
+    for batch in batches:
+        low, high = max(start, first), min(end, first + batch.rows)
+        if low < high:
+            found.append(batch if high - low == batch.rows else batch.slice(low - first, high - low))
+        first += batch.rows
+    return found

@@ -21,6 +21,8 @@ UNFORESEEN_ATTEMPTS = 5
 class GaveUp(Permanent):
     """Retryable errors went on for longer than `max_elapsed_time`, or retrying is switched off."""
 
+    splits = False
+
     def __init__(self, last: Retryable, why: str) -> None:
         super().__init__("gave_up", f"{why}; last error: {last.message}")
         self.last = last
@@ -43,14 +45,15 @@ class Backoff:
         self.unforeseen += error.code == "unforeseen"
         if self.unforeseen >= UNFORESEEN_ATTEMPTS:
             raise GaveUp(error, f"failed {self.unforeseen} times in an unforeseen way")
-        wait_s = max(self._spread(self._interval_s()), error.delay_s or 0.0)
+        wait_s = max(self._spread(self.interval_s()), error.delay_s or 0.0)
         limit_s = self.settings.max_elapsed_time
         if limit_s and now_s + wait_s - self.started_s > limit_s:
             raise GaveUp(error, f"max_elapsed_time of {limit_s:g}s is used up")
         self.attempts += 1
         return wait_s
 
-    def _interval_s(self) -> float:
+    def interval_s(self) -> float:
+        """The wait before the next attempt, before it is spread."""
         # The exponent is bounded because a float overflows after some 1700 repeats of a store that is down for a day.
         grown = self.settings.initial_interval * self.settings.multiplier ** min(self.attempts, 100)
         return min(grown, self.settings.max_interval)

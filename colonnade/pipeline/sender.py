@@ -3,6 +3,10 @@
 A slice ends in one of three ways, each counted: stored; parked as dead letter (refused for good, or given up by the
 user's `max_elapsed_time`); left in the log (shutdown, reload). A sender knows nothing of other exporters: a slow or
 failing one only lets its own cursor fall behind. Order inside, as in the Collector: queue, batch, retry, timeout, send.
+
+Before a slice is sent, the log writes down that it will be (`Cursor.note`), so that after a crash the same range comes
+again, under the same name and in doubt. A slice refused for good is halved until the bad rows are alone
+(`halving.py`). While a store fails, at most two slices are under way: one waits, the other tries.
 """
 
 from __future__ import annotations
@@ -12,9 +16,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
+from colonnade.pipeline import faults
 from colonnade.pipeline.component import NOUNS, Exporter, Host, Processor, Slice, SliceLimits, Status
 from colonnade.pipeline.dead_letter import DeadLetters
 from colonnade.pipeline.errors import ColonnadeError, Permanent, Retryable, ShuttingDown
+from colonnade.pipeline.halving import Halving, by_reason
 from colonnade.pipeline.log import HandoverLog
 from colonnade.pipeline.retry import Backoff
 from colonnade.pipeline.settings import SendingQueue
@@ -24,6 +30,9 @@ Send = Callable[[], Awaitable[None]]
 
 # Size of the dead letters that a log in memory leaves at shutdown.
 REST_SLICE_BYTES = 16 << 20
+# Slices whose rows are in memory at once, where the log has them elsewhere.
+LOADED_BYTES = 256 << 20
+SLICES_WHILE_FAILING = 2
 
 
 class LeftInLog(Exception):
@@ -92,17 +101,20 @@ class Sender:
         self.exporter = exporter
         self.host = host
         self.limits = limits
+        self.log = log
         self.cursor = log.open_cursor(self.name, exporter.queue)
-        self._log = log
+        self.cursor.on_lost = self._count_damaged
         self._clock = clock
         self._labels = {"pipeline": log.pipeline, "data_type": log.signal}
         self._noun = NOUNS[log.signal]
         self._letters = DeadLetters(lambda: host.folder("dead_letter"), exporter.dead_letter)
         self._parking = asyncio.Lock()
         self._cutting = asyncio.Lock()
+        self._trying = asyncio.Lock()
         self._hurry = asyncio.Event()
+        self._eased = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._in_flight = 0
+        self._under_way: list[Slice] = []
         self._failing = False
 
     def start(self) -> None:
@@ -111,26 +123,30 @@ class Sender:
         self._hurry.clear()
         self._show_gauges()
         for number in range(self._consumers()):
-            name = f"{self._log.pipeline} -> {self.name} #{number}"
+            name = f"{self.log.pipeline} -> {self.name} #{number}"
             self._tasks.append(asyncio.create_task(self._run(), name=name))
 
     async def drain(self, deadline_s: float) -> int:
-        """Sends what is in the log, one attempt for each slice, until the deadline; parks the rest of a log in memory.
+        """Sends what is in the log, one attempt for each slice, until the deadline. What a log in memory still holds is
+        parked; what is on disk stays there.
 
-        Gives the rows that were not stored. Idempotent.
+        Gives the rows that were not stored and are not in a log that survives. Idempotent.
         """
         before = self.cursor.lag_rows
         self.cursor.drain()
         await self._finish(deadline_s)
         left = self.cursor.lag_rows
-        if left:
-            self.host.logger.error(
-                "exporter %s: %d of %d rows of pipeline %s were not stored before shutdown%s",
-                *(self.name, left, before, self._log.pipeline),
-                f"; last error: {self.cursor.last_error}" if self.cursor.last_error else "",
-            )
-        if left and self._log.store is None:
-            await self._park_rest()
+        if not left:
+            return 0
+        why = f"; last error: {self.cursor.last_error}" if self.cursor.last_error else ""
+        what = (self.name, left, before, self.log.pipeline)
+        if self.cursor.survives:
+            text = "exporter %s: %d of %d rows of pipeline %s wait in the log for the next start%s"
+            self.host.logger.warning(text, *what, why)
+            return 0
+        text = "exporter %s: %d of %d rows of pipeline %s were not stored before shutdown%s"
+        self.host.logger.error(text, *what, why)
+        await self._park_rest()
         return left
 
     async def hand_over(self, deadline_s: float) -> None:
@@ -140,6 +156,7 @@ class Sender:
 
     async def _finish(self, deadline_s: float) -> None:
         self._hurry.set()
+        self._eased.set()
         tasks, self._tasks = self._tasks, []
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=deadline_s)
@@ -155,7 +172,7 @@ class Sender:
         """One consumer. Only one at a time waits for the next slice, so slices are cut in order."""
         while True:
             async with self._cutting:
-                part = await self.cursor.take(self.limits)
+                part = await self._take(self.limits)
             if part is None:
                 return
             try:
@@ -167,33 +184,90 @@ class Sender:
                     self.cursor.stop()
                     return
                 raise
-            self.cursor.ack(part.start, part.end, error)
+            self.cursor.ack(part, error)
+            faults.reached("done")
+
+    async def _take(self, limits: SliceLimits, until_s: float | None = None) -> Slice | None:
+        """The next slice, once one may be taken; trouble with the log's disk is waited for."""
+        while self._holds_back() and not self._hurry.is_set():
+            self._eased.clear()
+            await self._eased.wait()
+        backoff = Backoff(self.exporter.retry, self._clock())
+        while True:
+            try:
+                return await self.cursor.take(limits, until_s)
+            except Retryable as error:
+                self._tell_failure(error, f"reading the log of pipeline {self.log.pipeline} failed")
+                if self._hurry.is_set():
+                    return None
+                await self._pause(backoff.interval_s())
+                backoff.attempts += 1
+
+    def _holds_back(self) -> bool:
+        """Whether what is under way should end before more is taken."""
+        if self._failing and len(self._under_way) >= SLICES_WHILE_FAILING:
+            return True
+        return self.log.store is not None and sum(p.nbytes for p in self._under_way if p.batches) >= LOADED_BYTES
 
     async def _deliver(self, part: Slice) -> ColonnadeError | None:
         """Sends every partition of a slice; gives the first error that ended one for good."""
         first: ColonnadeError | None = None
-        self._in_flight += 1
+        part.keys = self._partition_keys() if part.keys is None else part.keys
+        self._under_way.append(part)
         try:
-            for number, piece in enumerate(partitions(part, self._partition_keys()), 1):
-                if number <= part.pieces_done:
-                    continue
-                error = await self.see_through(lambda piece=piece: self.exporter.export(piece), piece)
-                if error is None:
-                    self.count_stored(piece.rows, piece.nbytes)
-                else:
-                    await self.give_up(piece, error)
+            while part.rows:
+                error = await self.see_through(lambda: self._send(part), part, unload=True)
+                if error is not None:
+                    # It may have waited for so long that its rows are not in memory any more.
+                    await self.see_through(lambda: self.cursor.load(part), part)
+                if not part.rows:
+                    break
+                pieces = list(partitions(part, part.keys))
+                piece = pieces[part.pieces_done]
+                rows = piece.rows
+                if error is not None:
+                    rows = await self.settle_refused(piece, error, self.exporter.export)
                     first = first or error
-                part.pieces_done = number
+                if rows:
+                    self.count_stored(rows, piece.nbytes * rows // piece.rows)
+                faults.reached("stored")
+                part.pieces_done += 1
+                if part.pieces_done == len(pieces):
+                    break
         finally:
-            self._in_flight -= 1
+            self._under_way.remove(part)
+            self._eased.set()
         return first
+
+    async def _send(self, part: Slice) -> None:
+        """One attempt at the first partition that is not settled."""
+        await self.cursor.load(part)
+        if not part.rows:
+            return
+        pieces = list(partitions(part, part.keys or ()))
+        await self.cursor.note(part)
+        faults.reached("note")
+        await self.exporter.export(pieces[part.pieces_done])
+
+    async def settle_refused(
+        self, piece: Slice, error: ColonnadeError, send: Callable[[Slice], Awaitable[None]]
+    ) -> int:
+        """A piece was refused for good: its good rows are sent, the others parked; gives how many are good."""
+        halving = Halving(lambda half: self.see_through(lambda: send(half), half))
+        refused = await halving.isolate(piece, error)
+        for part, why in by_reason(refused):
+            await self.give_up(part, why)
+        return piece.rows - sum(part.rows for part, _ in refused)
 
     def _partition_keys(self) -> tuple[str, ...]:
         batch = self.exporter.queue.batch
         return batch.partition.metadata_keys if batch else ()
 
-    async def see_through(self, send: Send, part: Slice) -> ColonnadeError | None:
-        """Repeats `send` until it succeeds (None) or must not be repeated (the error). Raises LeftInLog."""
+    async def see_through(self, send: Send, part: Slice, *, unload: bool = False) -> ColonnadeError | None:
+        """Repeats `send` until it succeeds (None) or must not be repeated (the error). Raises LeftInLog.
+
+        With `unload`, a slice whose rows are on disk as well does not stay in memory while it waits.
+        """
         backoff = Backoff(self.exporter.retry, self._clock())
         while True:
             hurried = self._hurry.is_set()
@@ -211,7 +285,12 @@ class Sender:
             if hurried:
                 raise LeftInLog from error
             part.attempt += 1
-            await self._pause(wait_s)
+            if unload:
+                self.cursor.unload(part)
+            async with self._trying:
+                # Who waited behind another that got through need not wait again.
+                if self._failing:
+                    await self._pause(wait_s)
 
     async def _attempt(self, send: Send) -> ColonnadeError | None:
         started_s = self._clock()
@@ -243,22 +322,24 @@ class Sender:
             self.cursor.next_attempt_at = 0.0
 
     def _failed(self, error: Retryable, wait_s: float, part: Slice) -> None:
+        what = f"attempt {part.attempt + 1} for {part.rows} rows of pipeline {self.log.pipeline} failed"
+        self._tell_failure(error, f"{what}, next in {wait_s:.1f}s")
+
+    def _tell_failure(self, error: Retryable, what: str) -> None:
         self.cursor.last_error = error.message
-        self.host.count("exporter_retries", 1, pipeline=self._log.pipeline, code=error.code)
+        self.host.count("exporter_retries", 1, pipeline=self.log.pipeline, code=error.code)
         if not self._failing:
             self._failing = True
             self.host.report(Status("recoverable_error", error.message))
-        self.host.logger.warning(
-            "exporter %s: attempt %d for %d rows of pipeline %s failed, next in %.1fs: %s",
-            *(self.name, part.attempt + 1, part.rows, self._log.pipeline, wait_s, error.message),
-        )
+        self.host.logger.warning("exporter %s: %s: %s", self.name, what, error.message)
 
     def _recovered(self) -> None:
         if self._failing:
             self._failing = False
+            self._eased.set()
             self.cursor.last_error = ""
             self.host.report(Status("ok"))
-            self.host.logger.info("exporter %s: works again for pipeline %s", self.name, self._log.pipeline)
+            self.host.logger.info("exporter %s: works again for pipeline %s", self.name, self.log.pipeline)
 
     def count_stored(self, rows: int, nbytes: int) -> None:
         """Counts rows that the store has."""
@@ -288,33 +369,39 @@ class Sender:
             self.host.count("exporter_dead_letter_lost_rows", parked.evicted_rows, reason="bound", **self._labels)
         self.host.logger.error(
             "exporter %s: %d rows of pipeline %s parked as dead letter (%s): %s",
-            *(self.name, part.rows, self._log.pipeline, error.code, error.message),
+            *(self.name, part.rows, self.log.pipeline, error.code, error.message),
         )
 
     def _count_lost(self, rows: int, reason: str, error: ColonnadeError) -> None:
         self.host.count("exporter_dead_letter_lost_rows", rows, reason=reason, **self._labels)
         self.host.logger.error(
             "exporter %s: %d rows of pipeline %s lost (%s): %s",
-            *(self.name, rows, self._log.pipeline, reason, error.message),
+            *(self.name, rows, self.log.pipeline, reason, error.message),
         )
 
+    def _count_damaged(self, rows: int) -> None:
+        """Rows that can not be read from the log's disk any more; the log has said which."""
+        self.host.count("pipeline_failed_items", rows, **self._labels)
+        self.host.count("exporter_dead_letter_lost_rows", rows, reason="damaged", **self._labels)
+
     async def _park_rest(self) -> None:
-        """A log in memory ends with the process: what it still holds becomes dead letters."""
+        """A cursor that ends with the process: what it still has becomes dead letters."""
         self.cursor.resume()
         self.cursor.drain()
-        while (
-            part := await self.cursor.take(replace(self.limits, max_bytes=self.limits.max_bytes or 16 << 20))
-        ) is not None:
+        limits = replace(self.limits, max_bytes=self.limits.max_bytes or REST_SLICE_BYTES)
+        while (part := await self._take(limits)) is not None:
+            await self.cursor.load(part)
             error = ShuttingDown("not stored before shutdown")
             await self.give_up(part, error)
-            self.cursor.ack(part.start, part.end, error)
+            self.cursor.ack(part, error)
         self.cursor.stop()
 
     def _show_gauges(self) -> None:
         cursor, gauge, labels = self.cursor, self.host.gauge, self._labels
         gauge("exporter_queue_size", lambda: cursor.used, **labels)
         gauge("exporter_queue_capacity", cursor.queue.bound, **labels)
-        gauge("exporter_in_flight_requests", lambda: self._in_flight, **labels)
+        gauge("exporter_in_flight_requests", lambda: len(self._under_way), **labels)
         gauge("exporter_lag_rows", lambda: cursor.lag_rows, **labels)
+        gauge("exporter_lag_bytes", lambda: cursor.lag_bytes, **labels)
         gauge("exporter_lag_seconds", lambda: cursor.lag_s, **labels)
         gauge("pipeline_in_log_items", lambda: cursor.lag_rows, **labels)

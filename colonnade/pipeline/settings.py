@@ -29,6 +29,8 @@ __all__ = [
     "MIB",
     "QUEUE_SIZE_DEFAULT_BYTES",
     "REDACTED",
+    "STORAGE_AGE_DEFAULT_S",
+    "STORAGE_SIZE_DEFAULT_BYTES",
     "ByteSize",
     "CompressionParams",
     "DeadLetterSettings",
@@ -59,6 +61,8 @@ __all__ = [
 ]
 
 QUEUE_SIZE_DEFAULT_BYTES: Final = 256 * MIB
+STORAGE_SIZE_DEFAULT_BYTES: Final = 10 << 30
+STORAGE_AGE_DEFAULT_S: Final = 7 * 86400.0
 
 
 class RetryOnFailure(Settings):
@@ -136,6 +140,11 @@ class SendingQueue(Settings):
     storage: str | None = Field(
         default=None, description="Id of a storage extension: the log is on disk and durable before the answer."
     )
+    age_limit: Duration | None = Field(
+        default=None,
+        alias="max_age",
+        description="Refuse more while the oldest row waits for longer; 0 = no bound. Default: 168h with storage.",
+    )
     batch: OptionalSection[QueueBatch] = Field(default=None, description="Slice size; default: what suits the store.")
 
     @model_validator(mode="after")
@@ -155,8 +164,15 @@ class SendingQueue(Settings):
 
     @property
     def bound(self) -> int:
-        """The bound of a log in memory, in units of `bound_sizer`."""
-        return self.queue_size or QUEUE_SIZE_DEFAULT_BYTES
+        """The bound of what waits, in units of `bound_sizer`."""
+        return self.queue_size or (STORAGE_SIZE_DEFAULT_BYTES if self.storage else QUEUE_SIZE_DEFAULT_BYTES)
+
+    @property
+    def max_age(self) -> float:
+        """How long the oldest row may wait before more is refused, in seconds; 0 = no bound."""
+        if self.age_limit is None:
+            return STORAGE_AGE_DEFAULT_S if self.storage else 0.0
+        return self.age_limit
 
     @property
     def bound_sizer(self) -> Sizer:

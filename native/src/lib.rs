@@ -15,3 +15,4 @@ mod python;
 pub mod schema;
 pub mod select;
 pub mod send;
+pub mod wal;

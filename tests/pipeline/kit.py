@@ -115,6 +115,7 @@ class Store(Exporter):
         self.slice = limits
         self.rows: list[int] = []
         self.ranges: list[tuple[int, int]] = []
+        self.names: list[tuple[object, ...]] = []
         self.attempts = 0
 
     async def export(self, part: Slice) -> None:
@@ -126,6 +127,7 @@ class Store(Exporter):
         assert sum(batch.rows for batch in part.batches) == part.rows
         self.rows += numbers_of(part.batches)
         self.ranges.append((part.start, part.end))
+        self.names.append((part.log_id, part.start, part.end, part.pieces_done, part.offset, part.rows))
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -49,7 +49,7 @@ async def test_every_cursor_gets_every_row_once_and_the_append_is_freed_after_th
         part = await cursor.take(EAGER)
         assert part is not None
         assert (part.start, part.end, numbers_of(part.batches)) == (0, 5, [0, 1, 2, 3, 4])
-        cursor.ack(part.start, part.end)
+        cursor.ack(part)
         assert cursor.lag_rows == 0
         assert cursor.held_bytes == 0
     assert len(log) == 0
@@ -112,7 +112,7 @@ async def test_full_log_refuses_with_a_delay_and_takes_again_after_release(log, 
     part = await cursor.take(EAGER)
     with pytest.raises(Overflow):
         append(log, numbers, 5, nbytes=500)
-    cursor.ack(part.start, part.end)
+    cursor.ack(part)
     append(log, numbers, 5, nbytes=500)
 
 
@@ -149,7 +149,7 @@ async def test_acks_out_of_order_move_the_position_over_what_is_done(log, number
         append(log, numbers, 2)
         parts.append(await cursor.take(EAGER))
     for index, position in ((1, 0), (3, 0), (0, 4), (2, 8)):
-        cursor.ack(parts[index].start, parts[index].end)
+        cursor.ack(parts[index])
         assert cursor.position == position
     assert len(log) == 0
 
@@ -161,9 +161,9 @@ async def test_a_stuck_slice_does_not_keep_others_in_memory(log, numbers) -> Non
     for _ in range(50):
         append(log, numbers, 1, nbytes=500)
         part = await cursor.take(EAGER)
-        cursor.ack(part.start, part.end)
+        cursor.ack(part)
     assert cursor.held_bytes == 400
-    assert numbers_of(log.read(stuck.start, stuck.end)) == [0]
+    assert numbers_of(await log.read(stuck.start, stuck.end)) == [0]
 
 
 async def test_a_slice_given_back_comes_again_as_it_was_cut(log, numbers) -> None:
@@ -173,6 +173,7 @@ async def test_a_slice_given_back_comes_again_as_it_was_cut(log, numbers) -> Non
     cursor.give_back(part)
     append(log, numbers, 3)
     again = await cursor.take(EAGER)
+    await cursor.load(again)
     assert (again.start, again.end, numbers_of(again.batches)) == (0, 3, [0, 1, 2])
     assert (await cursor.take(EAGER)).start == 3
 
@@ -181,11 +182,11 @@ async def test_released_rows_leave_memory_before_they_are_done(log, numbers) -> 
     cursor = log.open_cursor("a", queue())
     append(log, numbers, 3)
     part = await cursor.take(EAGER)
-    cursor.release(part.start, part.end, part.appended_at_s)
+    cursor.release(part)
     assert (len(log), cursor.held_bytes, cursor.lag_rows) == (0, 0, 3)
     log.clock.now += 7
     assert cursor.lag_s == 7
-    cursor.ack(part.start, part.end, released=True)
+    cursor.ack(part, released=True)
     assert (cursor.lag_rows, cursor.lag_s) == (0, 0)
 
 
@@ -209,7 +210,7 @@ async def test_receipt_waits_for_exporters_that_answer_after_their_store(log, nu
     for _ in range(2):
         part = await waiting.take(SliceLimits(min_rows=0, max_rows=2))
         assert not task.done()
-        waiting.ack(part.start, part.end)
+        waiting.ack(part)
     await task
     assert append(log, numbers, 1).settled is False
 
@@ -218,7 +219,7 @@ async def test_receipt_raises_what_the_exporter_gave_up_with(log, numbers) -> No
     cursor = log.open_cursor("a", queue(enabled=False))
     receipt = append(log, numbers, 4)
     part = await cursor.take(EAGER)
-    cursor.ack(part.start, part.end, Permanent("bad", "no such table"))
+    cursor.ack(part, Permanent("bad", "no such table"))
     with pytest.raises(Permanent, match="no such table"):
         await receipt.wait()
 
@@ -237,7 +238,7 @@ async def test_a_new_cursor_starts_at_the_end_and_a_known_one_where_it_was(log, 
     append(log, numbers, 4)
     assert log.open_cursor("a", queue(num_consumers=3)) is first
     assert log.open_cursor("b", queue()).position == 4
-    assert first.available_rows == 4
+    assert first.waiting_rows == 4
 
 
 async def test_room_wakes_on_release_and_refuses_once_closed(log, numbers) -> None:
@@ -246,7 +247,7 @@ async def test_room_wakes_on_release_and_refuses_once_closed(log, numbers) -> No
     room = asyncio.create_task(log.room())
     await asyncio.sleep(0)
     part = await cursor.take(EAGER)
-    cursor.ack(part.start, part.end)
+    cursor.ack(part)
     await room
     room = asyncio.create_task(log.room())
     await asyncio.sleep(0)
@@ -262,5 +263,5 @@ async def test_memory_of_the_log_itself_is_bounded(log, numbers) -> None:
     for _ in range(1000):
         append(log, numbers, 1)
         part = await cursor.take(EAGER)
-        cursor.ack(part.start, part.end)
+        cursor.ack(part)
     assert len(log._stored) <= 130

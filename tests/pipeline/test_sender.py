@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from colonnade.pipeline.component import SliceLimits
@@ -41,10 +41,9 @@ class Rig:
 
     def parked(self, store: str) -> list[int]:
         rows: list[int] = []
-        for path in sorted((self.folder / store / "dead_letter").glob("*.arrow")):
-            with pa.ipc.open_file(path) as file:
-                rows += [int(n) for n in file.read_all()["message"].to_pylist()]
-        return rows
+        for path in (self.folder / store / "dead_letter").glob("*.parquet"):
+            rows += [int(n) for n in pq.read_table(path)["message"].to_pylist()]
+        return sorted(rows)
 
     def count(self, store: str, name: str) -> float:
         return self.hosts[store].counts[name]
@@ -81,10 +80,35 @@ async def test_retryable_errors_are_repeated_until_stored_under_the_same_name(tm
     await rig.drain()
 
 
-async def test_a_refused_slice_is_parked_with_its_reason_and_blocks_nobody(tmp_path) -> None:
+async def test_the_rows_that_are_refused_are_parked_with_their_reason_and_the_rest_is_stored(tmp_path) -> None:
+    def plan(n, part):
+        if {7, 8, 40} & set(numbers_of(part.batches)):
+            raise Permanent("bad_rows", "column x does not exist")
+
+    store = Store("a", plan, queue={"num_consumers": 1})
+    rig = Rig(tmp_path, store)
+    rig.append(30)
+    rig.append(30)
+    await until(lambda: rig.count("a", "exporter_dead_letter_rows") == 3)
+    await rig.drain()
+    assert sorted([*store.rows, 7, 8, 40]) == list(range(60))
+    assert rig.parked("a") == [7, 8, 40]
+    assert rig.count("a", "exporter_send_failed_log_records") == 3
+    assert rig.count("a", "pipeline_stored_items") == 57
+    assert len(store.names) == len(set(store.names))
+    path = next((tmp_path / "a" / "dead_letter").iterdir())
+    metadata = pq.read_schema(path).metadata
+    assert metadata[b"reason"] == b"column x does not exist"
+    assert metadata[b"code"] == b"bad_rows"
+
+
+async def test_an_error_that_is_no_rows_fault_parks_the_slice_whole(tmp_path) -> None:
+    class Misconfigured(Permanent):
+        splits = False
+
     def plan(n, part):
         if n == 0:
-            raise Permanent("bad_rows", "column x does not exist")
+            raise Misconfigured("no_table", "no such table")
 
     store = Store("a", plan, queue={"num_consumers": 1})
     rig = Rig(tmp_path, store)
@@ -92,13 +116,45 @@ async def test_a_refused_slice_is_parked_with_its_reason_and_blocks_nobody(tmp_p
     await until(lambda: rig.count("a", "exporter_dead_letter_rows") == 3)
     rig.append(2)
     await rig.drain()
-    assert store.rows == [3, 4]
-    assert rig.parked("a") == [0, 1, 2]
-    assert rig.count("a", "exporter_send_failed_log_records") == 3
-    (path,) = (tmp_path / "a" / "dead_letter").iterdir()
-    metadata = pa.ipc.open_file(path).schema.metadata
-    assert metadata[b"reason"] == b"column x does not exist"
-    assert (metadata[b"code"], metadata[b"start"], metadata[b"end"]) == (b"bad_rows", b"0", b"3")
+    assert (store.rows, rig.parked("a")) == ([3, 4], [0, 1, 2])
+
+
+async def test_where_everything_is_refused_halving_ends(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("colonnade.pipeline.halving.REFUSALS_IN_A_ROW", 20)
+
+    def plan(n, part):
+        if any(number < 900 for number in numbers_of(part.batches)):
+            raise Permanent("bad_rows", "no")
+
+    store = Store("a", plan, queue={"num_consumers": 1})
+    rig = Rig(tmp_path, store)
+    rig.append(1000)
+    await rig.drain()
+    assert store.attempts < 60
+    assert sorted(store.rows + rig.parked("a")) == list(range(1000))
+
+
+async def test_while_a_store_fails_two_slices_are_under_way_and_one_of_them_tries(tmp_path) -> None:
+    down = [True]
+
+    def plan(n, part):
+        if down[0]:
+            raise Retryable("down", "connection refused")
+
+    retry = {"initial_interval": "1h", "max_interval": "1h"}
+    one_row = SliceLimits(min_rows=0, max_rows=1)
+    store = Store("a", plan, retry=retry, queue={"num_consumers": 1000}, limits=one_row)
+    rig = Rig(tmp_path, store)
+    rig.append(1)
+    await until(lambda: store.attempts == 1)
+    rig.append(100)
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert store.attempts == 2
+    assert rig.hosts["a"].gauge_value("exporter_in_flight_requests") == 2
+    down[0] = False
+    await rig.drain()
+    assert sorted(store.rows) == list(range(101))
 
 
 async def test_a_hanging_store_does_not_stop_another(tmp_path) -> None:
@@ -205,7 +261,7 @@ async def test_a_folder_that_can_not_be_written_counts_rows_as_lost_and_goes_on(
     blocked.write_text("")
 
     def plan(n, part):
-        if n == 0:
+        if part.start < 4:
             raise Permanent("bad", "no")
 
     store = Store("a", plan, queue={"num_consumers": 1})
@@ -283,10 +339,10 @@ def test_sending_queue_batch_changes_only_what_the_file_sets() -> None:
 def test_partitions_without_keys_are_the_slice_itself() -> None:
     store = Store()
     log, numbers = MemoryLog("logs", "logs"), Numbers()
-    log.open_cursor("a", store.queue)
+    cursor = log.open_cursor("a", store.queue)
     batch = numbers.batch(3)
     log.append(log.reserve(Append(b"", [batch], 3, batch.nbytes)))
-    part = log.cut(0, EAGER)
+    part, _ = log.cut_in_memory(cursor, EAGER)
     assert list(partitions(part, ())) == [part]
     (only,) = partitions(part, ("tenant",))
     assert (numbers_of(only.batches), only.rows, only.start, only.end) == ([0, 1, 2], 3, 0, 3)

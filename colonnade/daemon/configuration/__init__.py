@@ -23,6 +23,7 @@ from colonnade.daemon.configuration.pipelines import (
 )
 from colonnade.daemon.configuration.sections import by_factory, check_together, read_sections
 from colonnade.daemon.configuration.sources import documents
+from colonnade.daemon.configuration.storage import check_storage
 from colonnade.daemon.configuration.tree import ConfigError, Findings, Mapping, Place, Problem
 from colonnade.pipeline.registry import Registry, registry
 
@@ -72,6 +73,7 @@ def load(
         check_connectors(pipelines, references)
         named = references.read(service.extensions, "extensions", ("service", "extensions"), expanded.place)
         extensions = tuple(id for _, id in named)
+        check_storage(pipelines, extensions, references)
     check_together(found, findings)
     findings.raise_if_wrong()
     assert service is not None

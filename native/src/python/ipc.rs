@@ -1,6 +1,6 @@
-//! `ipc` as Python sees it.
+//! `ipc` and `wal` as Python sees them.
 
-use pyo3::prelude::*;
+use pyo3::{prelude::*, types::PyBytes};
 
 use super::{
     batch::{PyBatch, arrow_error},
@@ -8,7 +8,7 @@ use super::{
     encode::{NativeBlock, shared},
     error::native_error,
 };
-use crate::ipc;
+use crate::{ipc, wal};
 
 /// The bytes of an append; see `ipc.rs`.
 #[pyfunction]
@@ -27,7 +27,28 @@ fn unpack(py: Python<'_>, packed: &[u8], place: u64) -> PyResult<Vec<PyBatch>> {
     Ok(batches.into_iter().map(PyBatch::new).collect())
 }
 
+/// Of a SQLite write-ahead log: commits that SQLite takes, commits after the first frame that does not hold, frames that
+/// do not hold.
+#[pyfunction]
+fn survey_wal(py: Python<'_>, wal: &[u8], page_bytes: usize) -> (usize, usize, usize) {
+    let found = py.detach(|| wal::survey(wal, page_bytes));
+    (found.commits, found.commits_beyond, found.damaged_frames)
+}
+
+/// The log with a header and checksums that hold, so that SQLite reads what comes after damaged frames too.
+#[pyfunction]
+fn mend_wal<'py>(py: Python<'py>, wal: &[u8], page_bytes: usize) -> Bound<'py, PyBytes> {
+    let mended = py.detach(|| {
+        let mut mended = wal.to_vec();
+        wal::mend(&mut mended, page_bytes);
+        mended
+    });
+    PyBytes::new(py, &mended)
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(pack, module)?)?;
-    module.add_function(wrap_pyfunction!(unpack, module)?)
+    module.add_function(wrap_pyfunction!(unpack, module)?)?;
+    module.add_function(wrap_pyfunction!(survey_wal, module)?)?;
+    module.add_function(wrap_pyfunction!(mend_wal, module)?)
 }
