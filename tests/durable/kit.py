@@ -1,0 +1,82 @@
+"""A durable log in a folder, as a pipeline would use it; a crash is a copy of the folder as it is at that moment."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Any
+
+from colonnade.extensions.file_storage.log import DurableLog
+from colonnade.extensions.file_storage.store import Options, Store
+from colonnade.pipeline.component import Exporter, StreamExporter
+from colonnade.pipeline.log import Append, Receipt
+from colonnade.pipeline.sender import Sender, slice_limits
+from colonnade.pipeline.settings import SendingQueue
+from colonnade.pipeline.stream import StreamSender
+from tests.pipeline.kit import FakeHost, Numbers
+
+STORED = {"storage": "file_storage"}
+
+
+def queue(**keys: Any) -> SendingQueue:
+    return SendingQueue.model_validate(STORED | keys)
+
+
+class Disk:
+    """Stores opened in one test; what is left open is closed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.hosts: list[FakeHost] = []
+        self._crashes = 0
+        self._open: list[Store] = []
+
+    async def open(self, folder: Path | None = None, **options: Any) -> Store:
+        host = FakeHost("file_storage", kind="extension")
+        self.hosts.append(host)
+        store = Store(folder or self.folder / "log", Options(**options), host, asyncio.get_running_loop())  # type: ignore[arg-type]
+        await asyncio.to_thread(store.open, 0.0, 0o750)
+        self._open.append(store)
+        return store
+
+    @property
+    def host(self) -> FakeHost:
+        """The latest store's."""
+        return self.hosts[-1]
+
+    async def close(self, store: Store) -> None:
+        self._open.remove(store)
+        store.stop()
+        await asyncio.to_thread(store.close)
+
+    async def close_all(self) -> None:
+        for store in list(self._open):
+            await self.close(store)
+
+    def crash(self, store: Store) -> Path:
+        """The folder that a process would find that starts after this one was killed now."""
+        self._crashes += 1
+        copy = self.folder / f"crash{self._crashes}"
+        copy.mkdir()
+        for path in store.folder.iterdir():
+            if path.is_file() and not path.name.endswith("-shm"):
+                shutil.copy2(path, copy / path.name)
+        return copy
+
+    async def after_crash(self, store: Store, **options: Any) -> Store:
+        """Another store on what a crash would leave."""
+        return await self.open(self.crash(store), **options)
+
+
+async def append(numbers: Numbers, rows: int, *logs: DurableLog, requests: int = 1) -> list[Receipt]:
+    """One request into these logs: numbered rows, durable on return."""
+    batch = numbers.batch(rows)
+    reservations = [log.reserve(Append(b"i" * 16, [batch], rows, batch.nbytes, requests)) for log in logs]
+    return await logs[0].store.commit(reservations)
+
+
+def sender(log: DurableLog, exporter: Exporter, folder: Path) -> Sender:
+    host = FakeHost(str(exporter.id), folder)
+    kind = StreamSender if isinstance(exporter, StreamExporter) else Sender
+    return kind(log, exporter, host, slice_limits(exporter, []))
