@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -24,7 +25,6 @@ MARK_CACHE_BYTES = 256 * MIB
 BACKGROUND_THREADS = 2
 IDLE_HANDLES = 8
 CLOSE_TIMEOUT_S = 60.0
-INSERT_PIECE_BYTES = MIB
 
 _CODE = re.compile(r"Code: (\d+)")
 
@@ -129,16 +129,20 @@ class Engine:
         except RuntimeError as error:
             raise EngineError(str(error)) from None
 
-    def insert(self, sql: str, block: memoryview) -> None:
-        """`sql` is an INSERT without FORMAT; `block` is in the Native format. Raises EngineError."""
+    def insert(self, table: str, settings: str, block: memoryview) -> None:
+        """Stores a block in the Native format; raises EngineError with nothing stored.
+
+        It goes through a file in memory: the engine's streaming insert (`send_insert`) says that all is well also
+        where the table has refused the rows.
+        """
+        descriptor = os.memfd_create("block") if hasattr(os, "memfd_create") else _unlinked_file()
         try:
-            with self._pooled() as handle, handle.send_insert(sql, "Native") as inserter:
-                # chdb copies what it is given: piece by piece, the copies use the same memory.
-                for start in range(0, len(block), INSERT_PIECE_BYTES):
-                    inserter.append(block[start : start + INSERT_PIECE_BYTES])
-                inserter.finish()
-        except RuntimeError as error:
-            raise EngineError(str(error)) from None
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(block)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            self.query(f"INSERT INTO {table} FROM INFILE '/dev/fd/{descriptor}' SETTINGS {settings} FORMAT Native")
+        finally:
+            os.close(descriptor)
 
     def close(self) -> None:
         """Ends the engine after the statements under way; its path may then be opened again, here or elsewhere."""
@@ -148,6 +152,12 @@ class Engine:
             handles, self._idle = [*self._idle, self._root], []
         for handle in handles:
             handle.close()
+
+
+def _unlinked_file() -> int:
+    descriptor, path = tempfile.mkstemp()
+    os.unlink(path)
+    return descriptor
 
 
 def _library() -> Any:

@@ -158,6 +158,12 @@ TABLE: tuple[Instrument, ...] = (
         "exporter_lag_seconds", "gauge", "Age of the oldest row that this exporter has not stored.", _QUEUE, "normal"
     ),
     Instrument(
+        "exporter_exactly_once",
+        "gauge",
+        "1 where a repeat after a lost answer or a crash changes nothing in the store, as its table really is; else 0.",
+        _EXPORTER,
+    ),
+    Instrument(
         "exporter_dead_letter_rows", "counter", "Rows parked in the dead-letter folder, by code.", (*_QUEUE, "code")
     ),
     Instrument(

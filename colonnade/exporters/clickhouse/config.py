@@ -201,7 +201,7 @@ class ClickHouseConfig(ExporterSettings):
     def warnings(self) -> list[str]:
         """What is taken, but not as it was written."""
         found: list[str] = []
-        if self.async_insert:
+        if self.async_insert or self.connection_params.get("async_insert", "0") not in ("0", "false"):
             found.append("async_insert: true is taken as false: blocks are large already, and named against repeats")
         if self.embedded is None and any(s.native for s in self.servers()):
             urls = ", ".join(s.url for s in self.servers())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from colonnade.exporters.clickhouse import asking
 from colonnade.exporters.clickhouse.config import ClickHouseConfig
 from colonnade.exporters.clickhouse.errors import AUTH_DELAY_S, BACK_PRESSURE_DELAY_S, Action, StoreError
 from colonnade.exporters.clickhouse.schema import Table, prepare
@@ -15,6 +17,7 @@ from colonnade.native import Batch, NativeBlock, NativeError, encode_native
 from colonnade.pipeline import embedded_engine
 from colonnade.pipeline.component import ComponentId, Exporter, Host, Slice, SliceLimits, Status
 from colonnade.pipeline.errors import ColonnadeError, Permanent, Retryable
+from colonnade.pipeline.log import cut_rows
 
 MIB = 1 << 20
 # The server's CPU per row falls threefold from 8,000 to 200,000 rows an insert.
@@ -33,12 +36,69 @@ INSERT_SETTINGS = {"async_insert": "0", "insert_deduplicate": "1"}
 DISTRIBUTED_SETTINGS = {"distributed_foreground_insert": "1"}
 
 
+# Of the notes of slices in doubt: how rows are parted into blocks.
+ENCODER = 1
+
+
 class Piece(NamedTuple):
-    """Rows start..end of a slice; of one day, or (None) of all."""
+    """Rows start..end of a slice that are of one day: one block, and one insert."""
 
     start: int
     end: int
-    day: int | None = None
+    day: int
+
+
+class Progress:
+    """What is known of a slice's blocks. It is kept in the slice's plan, as lists: it survives with the slice.
+
+    Halves follow the rows' numbers, so a repeat cuts as was cut before, and names blocks alike.
+    """
+
+    def __init__(self, part: Slice, name: str, table: str) -> None:
+        known: dict[str, Any] = part.plan.setdefault(name, {"table": table, "encoder": ENCODER})
+        self.same_place = known["table"] == table and known["encoder"] == ENCODER
+        self._all_in_doubt = part.in_doubt
+        self._done: list[list[int]] = known.setdefault("done", [])
+        self._halved: list[list[int]] = known.setdefault("halved", [])
+        self._doubt: list[list[int]] = known.setdefault("doubt", [])
+
+    def is_done(self, piece: Piece) -> bool:
+        """Whether the store has it, by itself or within a larger piece."""
+        return any(day == piece.day and start <= piece.start and piece.end <= end for start, end, day in self._done)
+
+    def is_halved(self, piece: Piece) -> bool:
+        return list(piece) in self._halved
+
+    def is_in_doubt(self, piece: Piece) -> bool:
+        """Whether the store may have some of it."""
+        return self._all_in_doubt or any(
+            day == piece.day and start < piece.end and piece.start < end for start, end, day in self._doubt
+        )
+
+    def done(self, piece: Piece) -> None:
+        self._done.append(list(piece))
+
+    def halved(self, piece: Piece) -> None:
+        self._halved.append(list(piece))
+
+    def doubted(self, piece: Piece) -> None:
+        if list(piece) not in self._doubt:
+            self._doubt.append(list(piece))
+
+
+class _Sending(NamedTuple):
+    """One attempt at a slice."""
+
+    part: Slice
+    name: str
+    table: Table
+    progress: Progress
+
+
+class Misconfigured(Permanent):
+    """The table or the statement is at fault, and no row."""
+
+    splits = False
 
 
 class ClickHouseExporter(Exporter):
@@ -57,8 +117,7 @@ class ClickHouseExporter(Exporter):
         self._store: Store | None = None
         self._table: Table | None = None
         self._opening: asyncio.Task[None] | None = None
-        # What was too large, by slice: a repeat must cut the same way, because the names follow the cuts.
-        self._halved: dict[tuple[str, int, int], set[Piece]] = {}
+        self._promised = ""
 
     async def start(self, host: Host) -> None:
         self._host = host
@@ -87,54 +146,70 @@ class ClickHouseExporter(Exporter):
         if engine is not None:
             await self._host.run(embedded_engine.release, engine)
         self._table = None
-        self._halved.clear()
 
     async def export(self, part: Slice) -> None:
-        """Stores the slice, day by day; a day that is stored already is passed over by its name."""
-        name = self._name(part)
+        """Stores the slice, block by block; what the store has already is passed over."""
         try:
             try:
-                await self._export(part, name)
+                await self._export(part)
             except StoreError as error:
                 if error.action is not Action.SCHEMA:
                     raise
                 # The table was changed or dropped under us: look again, once.
                 self._table = None
-                await self._export(part, name)
+                await self._export(part)
         except StoreError as error:
             raise self._outcome(error) from None
-        self._halved.pop((part.log_id, part.start, part.end), None)
 
-    async def _export(self, part: Slice, name: str) -> None:
-        table = await self._ready()
-        halved = self._halved.setdefault((part.log_id, part.start, part.end), set())
-        await self._send(part.batches, Piece(0, part.rows), table, name, halved)
+    async def _export(self, part: Slice) -> None:
+        table, name = await self._ready(), self._name(part)
+        progress = Progress(part, name, self._options.name())
+        if not progress.same_place:
+            self._host.logger.warning(
+                "exporter %s: %d rows may be stored elsewhere already: another table was written to before",
+                *(self.id, part.rows),
+            )
+        await self._send(_Sending(part, name, table, progress), 0, part.rows)
 
-    async def _send(self, batches: list[Batch], piece: Piece, table: Table, name: str, halved: set[Piece]) -> None:
-        """Inserts a piece, one block per day; a block that is too large for the store goes in halves."""
-        rows = _rows(batches, piece.start, piece.end)
+    async def _send(self, sending: _Sending, start: int, end: int, day: int | None = None) -> None:
+        """Inserts rows start..end (of one day, or None: of all), one block per day; a block that is too large for the
+        store goes in halves."""
+        rows = cut_rows(sending.part.batches, start, end)
         async with self._connections:
-            blocks = await self._host.compute(self._encode, rows, table)
-        for day, _, block in blocks:
-            if piece.day not in (None, day):
+            blocks = await self._host.compute(self._encode, rows, sending.table)
+        first = sending.part.offset
+        for block_day, _, block in blocks:
+            piece = Piece(first + start, first + end, block_day)
+            if day not in (None, block_day) or sending.progress.is_done(piece):
                 continue
-            part = Piece(piece.start, piece.end, day)
-            if part not in halved and not await self._insert(block, part, name, table.engine):
-                halved.add(part)
-            if part in halved:
-                middle = (part.start + part.end) // 2
-                await self._send(batches, Piece(part.start, middle, day), table, name, halved)
-                await self._send(batches, Piece(middle, part.end, day), table, name, halved)
+            if not sending.progress.is_halved(piece) and await self._insert(sending, piece, rows, block):
+                sending.progress.done(piece)
+                continue
+            if not sending.progress.is_halved(piece):
+                sending.progress.halved(piece)
+                await sending.part.remember()
+            middle = (start + end) // 2
+            await self._send(sending, start, middle, block_day)
+            await self._send(sending, middle, end, block_day)
 
-    async def _insert(self, block: NativeBlock, piece: Piece, name: str, engine: str) -> bool:
+    async def _insert(self, sending: _Sending, piece: Piece, rows: list[Batch], block: NativeBlock) -> bool:
         """Stores a block under its name; False when the store wants a smaller one. Raises StoreError."""
-        settings = {**INSERT_SETTINGS, TOKEN: f"{name}[{piece.start}-{piece.end}]@{piece.day}"}
-        if engine == "Distributed":
+        token = f"{sending.name}[{piece.start}-{piece.end}]@{piece.day}"
+        if sending.progress.is_in_doubt(piece) and asking.can_be_asked(sending.table) and sending.table.readable:
+            lacking = await self._ask(rows, piece.day, sending.table)
+            if lacking is not None and not lacking.rows:
+                return True
+            if lacking is not None and lacking.rows < sum(batch.rows for batch in rows):
+                ((_, _, block),) = await self._host.compute(self._encode, lacking.batches, sending.table)
+                token += f"-{lacking.rows}"
+        settings = {**INSERT_SETTINGS, TOKEN: token}
+        if sending.table.engine == "Distributed":
             settings |= DISTRIBUTED_SETTINGS
         try:
             async with self._connections:
                 await self._host.run(self._insert_block, block, settings)
         except StoreError as error:
+            sending.progress.doubted(piece)
             if error.action is not Action.SHRINK or piece.end - piece.start <= MIN_SPLIT_ROWS:
                 raise
             self._host.logger.warning(
@@ -142,7 +217,17 @@ class ClickHouseExporter(Exporter):
                 *(self.id, piece.end - piece.start, error.describe()),
             )
             return False
+        except BaseException:
+            sending.progress.doubted(piece)
+            raise
         return True
+
+    async def _ask(self, rows: list[Batch], day: int, table: Table) -> asking.Missing | None:
+        """What the store lacks of rows that it may have. Raises StoreError."""
+        store = self._store
+        if store is None:
+            raise Retryable("stopped", f"exporter {self.id} is not running")
+        return await self._host.run(asking.missing, store, self._options.name(), table, rows, day)
 
     def _encode(self, batches: list[Batch], table: Table) -> list[tuple[int, int, NativeBlock]]:
         try:
@@ -172,6 +257,7 @@ class ClickHouseExporter(Exporter):
                     # Whatever is wrong with the schema, no slice is at fault: all of them wait.
                     delay_s = outcome.delay_s or (BACK_PRESSURE_DELAY_S if outcome.permanent else None)
                     raise Retryable(outcome.code, outcome.message, delay_s) from None
+                self._tell_promise(self._table)
             return self._table
 
     async def _open(self) -> None:
@@ -190,6 +276,25 @@ class ClickHouseExporter(Exporter):
         if told:
             self._host.logger.info("exporter %s: the store answers", self.id)
         self._host.report(Status("ok"))
+
+    def _tell_promise(self, table: Table) -> None:
+        """Whether a repeat after a lost answer or a crash can double rows, as the table really is."""
+        why = ""
+        if not table.window:
+            why = f"the table ({table.engine or 'unknown engine'}) remembers no inserts"
+        elif not asking.can_be_asked(table):
+            why = "the table lacks the columns id and batch_id, by which it could be asked"
+        elif not table.readable:
+            why = "this user may not select from the table, so it can not be asked"
+        self._host.gauge("exporter_exactly_once", 0 if why else 1)
+        if why:
+            text, level = f"rows are stored at least once: {why}", logging.WARNING
+        else:
+            text = f"rows are stored exactly once: the table remembers {table.window} inserts, and can be asked"
+            level = logging.INFO
+        if text != self._promised:
+            self._promised = text
+            self._host.logger.log(level, "exporter %s: %s", self.id, text)
 
     def _name(self, part: Slice) -> str:
         """What names the slice's inserts. Partitions of one slice share its range, so their headers tell them apart."""
@@ -210,8 +315,10 @@ class ClickHouseExporter(Exporter):
                 return Retryable(error.label, text, BACK_PRESSURE_DELAY_S)
             case Action.AUTH:
                 return Retryable(error.label, f"{text}; check username, password and grants", AUTH_DELAY_S)
-            case Action.SCHEMA | Action.DATA | Action.QUERY:
+            case Action.DATA:
                 return Permanent(error.label, text)
+            case Action.SCHEMA | Action.QUERY:
+                return Misconfigured(error.label, text)
 
 
 def _compression(config: ClickHouseConfig) -> str:
@@ -221,15 +328,3 @@ def _compression(config: ClickHouseConfig) -> str:
     if config.compress is None:
         return "" if all(server.is_loopback for server in config.servers()) else "lz4"
     return config.compress
-
-
-def _rows(batches: list[Batch], start: int, end: int) -> list[Batch]:
-    """Rows start..end of all batches; nothing is copied."""
-    found: list[Batch] = []
-    first = 0
-    for batch in batches:
-        low, high = max(start, first), min(end, first + batch.rows)
-        if low < high:
-            found.append(batch if high - low == batch.rows else batch.slice(low - first, high - low))
-        first += batch.rows
-    return found

@@ -7,6 +7,7 @@ is taken as it is. Every statement may run on several daemons at once.
 from __future__ import annotations
 
 import logging
+import re
 import zlib
 from typing import NamedTuple
 
@@ -17,10 +18,19 @@ from colonnade.unified_schema.clickhouse_views import create_views
 
 
 class Table(NamedTuple):
-    """A table as the store describes it: columns that take data (name, type), and its engine."""
+    """A table as the store describes it.
+
+    Args:
+        columns: those that take data (name, type).
+        engine: of the table.
+        window: how many inserts it remembers by their names; 0 = none.
+        readable: whether this user may select from it.
+    """
 
     columns: list[tuple[str, str]]
     engine: str
+    window: int = 0
+    readable: bool = True
 
 
 # DESCRIBE's kinds of default whose columns take no data.
@@ -39,13 +49,19 @@ def prepare(
         _create_views(store, options, views, logger)
     engine, statement = _definition(store, options)
     _warn_about_missing(described, options, logger)
-    if engine.endswith("MergeTree") and "deduplication_window" not in statement and "Replicated" not in engine:
+    table = Table(
+        columns=[(row[0], row[1]) for row in described if row[2] not in _COMPUTED],
+        engine=engine,
+        window=_window(store, engine, statement),
+        readable=_is_readable(store, options),
+    )
+    if engine.endswith("MergeTree") and not table.window:
         logger.warning(
-            "table %s.%s remembers no inserts, so one that is sent again after a lost answer is stored twice: "
+            "table %s.%s remembers no inserts, so one that is sent again after a lost answer may be stored twice: "
             "ALTER TABLE ... MODIFY SETTING non_replicated_deduplication_window = %d",
             *(options.database, options.table, ddl.DEDUPLICATION_WINDOW),
         )
-    return Table([(row[0], row[1]) for row in described if row[2] not in _COMPUTED], engine)
+    return table
 
 
 def _definition(store: Store, options: ddl.TableOptions) -> tuple[str, str]:
@@ -55,6 +71,36 @@ def _definition(store: Store, options: ddl.TableOptions) -> tuple[str, str]:
         f"AND name = {ddl.literal(options.table)}"
     )
     return (found[0][0], found[0][1]) if found else ("", "")
+
+
+_DISTRIBUTED = re.compile(r"ENGINE = Distributed\(\s*'?[^,']*'?,\s*'?([^,']*)'?,\s*'?([^,')]*)'?")
+
+
+def _window(store: Store, engine: str, statement: str) -> int:
+    """How many inserts a table remembers; that of a distributed one is its shards', as this server defines them."""
+    if engine == "Distributed":
+        if (place := _DISTRIBUTED.search(statement)) is None:
+            return 0
+        engine, statement = _definition(store, ddl.TableOptions(database=place[1], table=place[2]))
+    if not engine.endswith("MergeTree"):
+        return 0
+    setting = "replicated_deduplication_window" if "Replicated" in engine else "non_replicated_deduplication_window"
+    written = re.search(rf"\b{setting} = (\d+)", statement)
+    if written:
+        return int(written[1])
+    source = "replicated_merge_tree_settings" if "Replicated" in engine else "merge_tree_settings"
+    found = store.execute(f"SELECT value FROM system.{source} WHERE name = {ddl.literal(setting)}")
+    return int(found[0][0]) if found else 0
+
+
+def _is_readable(store: Store, options: ddl.TableOptions) -> bool:
+    try:
+        store.execute(f"SELECT 1 FROM {options.name()} LIMIT 0")
+    except StoreError as error:
+        if not error.code:
+            raise
+        return False
+    return True
 
 
 def _create(store: Store, options: ddl.TableOptions) -> None:

@@ -26,6 +26,10 @@ class Store(Protocol):
         """Runs one statement; its answer as rows of text."""
         ...
 
+    def fetch(self, sql: str) -> bytes:
+        """Runs one SELECT; its answer as an Arrow stream."""
+        ...
+
     def insert(self, table: str, block: memoryview, compression: str, settings: dict[str, str]) -> None:
         """Stores one Native block, or nothing."""
         ...
@@ -46,10 +50,16 @@ class EmbeddedStore:
         except EngineError as error:
             raise StoreError(error.code, str(error)) from None
 
+    def fetch(self, sql: str) -> bytes:
+        try:
+            return self._engine.query(sql, "ArrowStream")
+        except EngineError as error:
+            raise StoreError(error.code, str(error)) from None
+
     def insert(self, table: str, block: memoryview, compression: str, settings: dict[str, str]) -> None:
         given = ", ".join(f"{name} = {literal(value)}" for name, value in (self._settings | settings).items())
         try:
-            self._engine.insert(f"INSERT INTO {table} SETTINGS {given}", block)
+            self._engine.insert(table, given, block)
         except EngineError as error:
             raise StoreError(error.code, str(error)) from None
 
@@ -72,6 +82,12 @@ class ServerStore:
     def execute(self, sql: str) -> Rows:
         def use(client: Any) -> Rows:
             return parse_tsv(client.raw_query(sql, fmt="TabSeparated").decode())
+
+        return self._try(use)
+
+    def fetch(self, sql: str) -> bytes:
+        def use(client: Any) -> bytes:
+            return client.raw_query(sql, fmt="ArrowStream")
 
         return self._try(use)
 
