@@ -115,15 +115,14 @@ def encode_otlp(signal: str, batches: list[Batch], *, max_bytes: int = 0) -> lis
     `unexpected_type`); `offset` is the row, counted over all batches, `path` the column.
     """
 
-def pack(batches: list[Batch], place: int, *, payloads: bool = False) -> NativeBlock:
+def to_ipc(batches: list[Batch], place: int) -> NativeBlock:
     """Bytes that outlive the process, checksummed together with `place` (64 bits: where they will stand).
 
-    Rows keep signal, sources and completeness. With `payloads`, batches whose every run has its request are kept as
-    those, and decoded again.
+    Rows keep signal, sources and completeness; requests are kept only where no columns have been built of them.
     """
 
-def unpack(packed: bytes, place: int) -> list[Batch]:
-    """What `pack` was given. Raises NativeError (`damaged`, `newer_format`)."""
+def from_ipc(packed: bytes, place: int) -> list[Batch]:
+    """What `to_ipc` was given. Raises NativeError (`damaged`, `newer_format`)."""
 
 def survey_wal(wal: bytes, page_bytes: int) -> tuple[int, int, int]:
     """Of a SQLite write-ahead log: commits that SQLite takes, commits after the first frame that does not hold, and

@@ -31,6 +31,7 @@ from colonnade._native import (
     decompress,
     encode_native,
     encode_otlp,
+    from_ipc,
     json_to_protobuf,
     mend_wal,
     pack,
@@ -42,7 +43,7 @@ from colonnade._native import (
     store_attributes,
     survey_wal,
     take,
-    unpack,
+    to_ipc,
     validate,
 )
 
@@ -69,6 +70,7 @@ __all__ = [
     "decompress",
     "encode_native",
     "encode_otlp",
+    "from_ipc",
     "json_to_protobuf",
     "mend_wal",
     "pack",
@@ -80,6 +82,6 @@ __all__ = [
     "store_attributes",
     "survey_wal",
     "take",
-    "unpack",
+    "to_ipc",
     "validate",
 ]

@@ -70,12 +70,9 @@ class Pipeline:
         self.host = host
         forwards = [sender.exporter.forwards_payloads for sender in senders]
         self.keeps_payloads = any(forwards)
-        self.needs_columns = log.store is not None or not all(forwards) or any(s.processor.changes for s in stages)
+        self.needs_columns = not all(forwards) or any(s.processor.changes for s in stages)
         self.rejects = any(stage.processor.rejects for stage in stages)
         self.wants_whole = any(stage.processor.wants_whole for stage in stages)
-        self._untouched = all(sender.exporter.forwards_payloads for sender in senders) and not any(
-            stage.processor.changes for stage in stages
-        )
         self._labels = {"pipeline": id, "otel_signal": signal}
 
     def admit(self, nbytes: int) -> None:
@@ -86,7 +83,7 @@ class Pipeline:
     def process(self, batch: Batch, received_at_ns: int, requests: int, append_id: bytes | None = None) -> Prepared:
         """Runs the processors. Thread-safe as far as they are. Raises what a processor raises."""
         append_id = append_id or new_append_id(received_at_ns)
-        prepared = Prepared(self, Append(append_id, [], 0, 0, requests, self._untouched), batch.rows)
+        prepared = Prepared(self, Append(append_id, [], 0, 0, requests), batch.rows)
         current: Batch | None = batch
         for stage in self.stages:
             if current is None or not current.rows:

@@ -39,17 +39,13 @@ DELAY_MAX_S = 30.0
 
 @dataclass(slots=True)
 class Append:
-    """What one commit adds to one log.
-
-    `untouched`: no processor and no clock has been at the rows, so that their requests may be kept in their place.
-    """
+    """What one commit adds to one log."""
 
     append_id: bytes
     batches: list[Batch]
     rows: int
     nbytes: int
     requests: int = 1
-    untouched: bool = False
 
 
 @dataclass(slots=True)

@@ -55,9 +55,10 @@ class StreamSender(Sender):
     async def _write(self, part: Slice) -> None:
         self._under_way.append(part)
         try:
+            await self.see_through(lambda: self.cursor.load(part), part)
             if self._unpublished is not None and not self.stream.fits(part):
                 await self._publish()
-            error = await self.see_through(lambda: self._write_once(part), part)
+            error = await self.see_through(lambda: self.stream.write(part), part) if part.rows else None
             if error is not None:
                 await self._write_rest(part, error)
                 return
@@ -67,11 +68,6 @@ class StreamSender(Sender):
         finally:
             self._under_way.remove(part)
         self._written(part)
-
-    async def _write_once(self, part: Slice) -> None:
-        await self.cursor.load(part)
-        if part.rows:
-            await self.stream.write(part)
 
     async def _write_rest(self, part: Slice, error: ColonnadeError) -> None:
         """Some rows can not be written. What came before is published first, and the rest of the part by itself, so

@@ -261,7 +261,7 @@ class _Reader:
 
     def _unpacked(self, entry: Entry, body: bytes) -> list[Batch]:
         try:
-            batches = native.unpack(body, place(self._log, entry.start))
+            batches = native.from_ipc(body, place(self._log, entry.start))
         except native.NativeError as error:
             raise Damaged(self._segment, f"append at row {entry.start}: {error}") from None
         if sum(batch.rows for batch in batches) != entry.rows:

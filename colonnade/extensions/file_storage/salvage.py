@@ -108,7 +108,7 @@ class Search:
         at = place(entry.log, entry.start)
         try:
             (body,) = self._connection.execute("SELECT body FROM appends WHERE place = ?", (at,)).fetchone()
-            rows = sum(batch.rows for batch in native.unpack(body, at))
+            rows = sum(batch.rows for batch in native.from_ipc(body, at))
         except (sqlite3.Error, native.NativeError, TypeError, ValueError):
             return None
         return body if rows == entry.rows else None

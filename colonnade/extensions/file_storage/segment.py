@@ -6,7 +6,7 @@ are gone before that is needed). So the length after a commit is where the next 
 can be cut off without asking the disk for room. A full segment is folded into its file by another connection.
 
 An append is one row. Its key, the `place`, is the log's number and the number of its first row, and so is the seed of
-the checksum within its body (`native.pack`).
+the checksum within its body (`native.to_ipc`).
 """
 
 from __future__ import annotations

@@ -387,7 +387,7 @@ class Store:
         assert isinstance(log, DurableLog)
         number = log.state.record.number
         start = next_row.get(number) or self._numbers.setdefault(number, log.state.record.next_row)
-        body = native.pack(append.batches, place(number, start), payloads=append.untouched)
+        body = native.to_ipc(append.batches, place(number, start))
         next_row[number] = start + append.rows
         return Entry(number, start, append.rows, len(body), append.nbytes, append.requests, at_ms), body
 

@@ -5,23 +5,22 @@ use pyo3::{prelude::*, types::PyBytes};
 use super::{
     batch::{PyBatch, arrow_error},
     decode::guarded,
-    encode::{NativeBlock, shared},
+    encode::NativeBlock,
     error::native_error,
 };
-use crate::{ipc, wal};
+use crate::{batch::Batch, ipc, wal};
 
 /// The bytes of an append; see `ipc.rs`.
 #[pyfunction]
-#[pyo3(signature = (batches, place, *, payloads=false))]
-fn pack(py: Python<'_>, batches: Vec<PyRef<'_, PyBatch>>, place: u64, payloads: bool) -> PyResult<NativeBlock> {
-    let batches = shared(&batches);
-    let packed = py.detach(|| ipc::pack(&batches, place, payloads)).map_err(arrow_error)?;
+fn to_ipc(py: Python<'_>, batches: Vec<PyRef<'_, PyBatch>>, place: u64) -> PyResult<NativeBlock> {
+    let batches: Vec<Batch> = batches.iter().map(|batch| Batch::clone(&batch.0)).collect();
+    let packed = py.detach(|| ipc::pack(&batches, place)).map_err(arrow_error)?;
     Ok(NativeBlock(packed.into()))
 }
 
 /// The batches of an append.
 #[pyfunction]
-fn unpack(py: Python<'_>, packed: &[u8], place: u64) -> PyResult<Vec<PyBatch>> {
+fn from_ipc(py: Python<'_>, packed: &[u8], place: u64) -> PyResult<Vec<PyBatch>> {
     let batches = guarded(py, || ipc::unpack(packed, place))?;
     let batches = batches.map_err(|error| native_error(py, error.code(), error.to_string(), None, ""))?;
     Ok(batches.into_iter().map(PyBatch::new).collect())
@@ -47,8 +46,8 @@ fn mend_wal<'py>(py: Python<'py>, wal: &[u8], page_bytes: usize) -> Bound<'py, P
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(pack, module)?)?;
-    module.add_function(wrap_pyfunction!(unpack, module)?)?;
+    module.add_function(wrap_pyfunction!(to_ipc, module)?)?;
+    module.add_function(wrap_pyfunction!(from_ipc, module)?)?;
     module.add_function(wrap_pyfunction!(survey_wal, module)?)?;
     module.add_function(wrap_pyfunction!(mend_wal, module)?)
 }
