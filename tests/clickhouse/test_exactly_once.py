@@ -164,7 +164,8 @@ async def test_a_table_that_stores_only_some_partitions_gets_the_rest(clickhouse
     server: ClickHouseServer = clickhouse_server
     server.query(f"CREATE DATABASE {clickhouse_database}")
     server.query(
-        f"CREATE TABLE {clickhouse_database}.mine (id UUID, batch_id UUID, timestamp DateTime64(3), correlation_id String)"
+        f"CREATE TABLE {clickhouse_database}.mine"
+        " (id UUID, batch_id UUID, timestamp DateTime64(3), correlation_id String)"
         " ENGINE = MergeTree PARTITION BY intDiv(toUInt64(correlation_id), 100) ORDER BY timestamp"
     )
     config = {"endpoint": server.url, "database": clickhouse_database, "table": "mine", "create_schema": False}

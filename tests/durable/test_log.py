@@ -1,4 +1,4 @@
-"""The durable log: what survives a crash, where cursors take up, what is freed, what a pipeline of several logs sees."""
+"""The durable log: what survives a crash, where cursors take up, what is freed, what several logs of one store see."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ async def test_a_full_queue_refuses_by_what_is_on_disk(disk, numbers) -> None:
     await log.ready()
     await append(numbers, 100, log)
     assert 0 < cursor.held_bytes < 3000
-    with pytest.raises(Overflow, match="of 3000 bytes"):
+    with pytest.raises(Overflow, match="of 3000 bytes"):  # noqa: PT012  which of them does not fit is the log's affair
         for _ in range(10):
             await append(numbers, 100, log)
     cursor.ack(await take(cursor))
