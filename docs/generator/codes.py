@@ -57,7 +57,8 @@ def codes_in(module: ModuleType) -> Iterator[tuple[type[ColonnadeError], ast.exp
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.Call) and (cls := error_class(module, ast.unparse(node.func))):
             if takes_code(cls):
-                yield cls, node.args[0], text_of(node.args[1], "…")
+                for code in choices(node.args[0]):
+                    yield cls, code, text_of(node.args[1], "…")
         elif isinstance(node, ast.ClassDef) and (cls := error_class(module, node.name)):
             for call in (n for n in ast.walk(node) if isinstance(n, ast.Call)):
                 if ast.unparse(call.func) == "super().__init__" and takes_code(cls.__base__):
@@ -66,6 +67,15 @@ def codes_in(module: ModuleType) -> Iterator[tuple[type[ColonnadeError], ast.exp
             default = inspect.signature(cls).parameters.get("code")
             if default is not None and default.default is not default.empty:
                 yield cls, ast.Constant(default.default), ""
+
+
+def choices(expression: ast.expr) -> Iterator[ast.expr]:
+    """Both sides of a conditional expression, else the expression."""
+    if isinstance(expression, ast.IfExp):
+        yield from choices(expression.body)
+        yield from choices(expression.orelse)
+    else:
+        yield expression
 
 
 def first_line(cls: type) -> str:

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from colonnade.pipeline.component import (
 from colonnade.pipeline.errors import ColonnadeError
 from tests.contract.kit import Sample, factory_of, names, samples
 
+ENGINE_THREADS = ("ThreadPool", "jemalloc_bg_thd")
 SETTLED_WITHIN_S = 5.0
 # The second and third time must leave what the first time left: pools that a library makes once are not a leak.
 ROUNDS = 3
@@ -138,6 +140,7 @@ def play(sample: Sample, scene: Scene, folder: Path) -> None:
     finally:
         services.listener.close(0)
         services.executor.shutdown()
+        services.computers.shutdown()
 
 
 def open_things() -> tuple[list[str], int]:
@@ -150,7 +153,16 @@ def open_things() -> tuple[list[str], int]:
             continue
         # An anonymous descriptor's number says nothing, and the listing itself is one.
         descriptors.append(target.partition(":[")[0] if ":[" in target else target)
-    return sorted(d for d in descriptors if not d.startswith("/proc/")), len(os.listdir("/proc/self/task"))
+    return sorted(d for d in descriptors if not d.startswith("/proc/")), len(threads_but_the_engines())
+
+
+def threads_but_the_engines() -> list[str]:
+    """Names of the process's threads; the embedded engine keeps a pool as long as the process lives."""
+    names: list[str] = []
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(OSError):
+            names.append(Path(f"/proc/self/task/{thread}/comm").read_text().strip())
+    return [name for name in names if name not in ENGINE_THREADS]
 
 
 def settled(before: tuple[list[str], int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import Callable
 from pathlib import Path
@@ -54,8 +55,12 @@ class ParquetExporter(StreamExporter):
         """Makes the folder. Raises ColonnadeError where it can not be written to."""
         self._host = host
         spool = Spool(self._folder, str(self.id))
+        opening = asyncio.ensure_future(host.run(spool.open))
         try:
-            leftovers = await host.run(spool.open)
+            leftovers = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(lambda _: spool.close())
+            raise
         except OSError as error:
             raise ColonnadeError("not_writable", self._told("the archive can not be written to", error)) from None
         self._spool = spool
