@@ -59,7 +59,8 @@ class ParquetExporter(StreamExporter):
         try:
             leftovers = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            opening.add_done_callback(lambda _: spool.close())
+            await asyncio.gather(opening, return_exceptions=True)
+            spool.close()
             raise
         except OSError as error:
             raise ColonnadeError("not_writable", self._told("the archive can not be written to", error)) from None
