@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.daemon_process import Daemon
+from tests.h2_request import h2_request
 from tests.servers.clickhouse import clickhouse_database, clickhouse_server
 
-__all__ = ["clickhouse_database", "clickhouse_server", "start_daemon"]
+__all__ = ["clickhouse_database", "clickhouse_server", "h2_request", "start_daemon"]
 
 
 @pytest.fixture

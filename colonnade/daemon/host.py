@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +20,17 @@ from colonnade.pipeline.component import Component, ComponentId, Status
 from colonnade.pipeline.instruments import BY_NAME
 
 T = TypeVar("T")
-# Blocking calls of all components together; threads are made when needed.
-EXECUTOR_THREADS = 32
+EXECUTOR_THREADS = 8
+# Of one exporter; threads are made when needed.
+STORE_THREADS = 16
 # More threads than cores would only take turns, and each keeps memory of its own.
 COMPUTE_THREADS = max(2, os.cpu_count() or 2)
+THREAD_NAME = "colonnade"
 DATA_FOLDER = "data"
+
+
+def _threads(number: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(number, thread_name_prefix=THREAD_NAME)
 
 
 @dataclass(slots=True)
@@ -33,14 +40,34 @@ class Services:
     metrics: Metrics
     health: Health
     listener: Any
-    executor: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(EXECUTOR_THREADS, thread_name_prefix="colonnade")
-    )
-    computers: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(COMPUTE_THREADS, thread_name_prefix="compute")
-    )
+    executor: ThreadPoolExecutor = field(default_factory=lambda: _threads(EXECUTOR_THREADS))
+    computers: ThreadPoolExecutor = field(default_factory=lambda: _threads(COMPUTE_THREADS))
     extensions: dict[ComponentId, Component] = field(default_factory=dict[ComponentId, Component])
     data: Path = Path(DATA_FOLDER)
+    _stores: dict[ComponentId, ThreadPoolExecutor] = field(default_factory=dict[ComponentId, ThreadPoolExecutor])
+
+    def store_executor(self, id: ComponentId) -> ThreadPoolExecutor:
+        """Threads of one exporter: those of a store that does not answer are nobody else's."""
+        if id not in self._stores:
+            self._stores[id] = _threads(STORE_THREADS)
+        return self._stores[id]
+
+    def close_store_executor(self, id: ComponentId) -> None:
+        """The exporter is gone; what its threads still wait for is left to them."""
+        if executor := self._stores.pop(id, None):
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def close(self, timeout_s: float) -> bool:
+        """Ends all threads; False when some still wait for a store after the timeout."""
+        for id in [*self._stores]:
+            self.close_store_executor(id)
+        for threads in (self.executor, self.computers):
+            threads.shutdown(wait=False, cancel_futures=True)
+        ends_s = time.monotonic() + timeout_s
+        left = [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_NAME)]
+        for thread in left:
+            thread.join(max(ends_s - time.monotonic(), 0))
+        return not any(thread.is_alive() for thread in left)
 
 
 class ComponentHost:
@@ -104,7 +131,13 @@ class ComponentHost:
         self._services.health.report(self.kind, self._id, self.pipeline, status)
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._services.executor, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._executor(), function, *args)
+
+    def _executor(self) -> ThreadPoolExecutor:
+        # A sender's host (it has a pipeline) parks dead letters: that must not wait for its store's threads either.
+        if self.kind in ("exporter", "connector") and not self.pipeline:
+            return self._services.store_executor(self._id)
+        return self._services.executor
 
     async def compute(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._services.computers, function, *args)
@@ -116,5 +149,7 @@ class ComponentHost:
 
     def gone(self) -> None:
         """The component left: its gauges and its state disappear."""
+        if self.kind in ("exporter", "connector") and not self.pipeline:
+            self._services.close_store_executor(self._id)
         self._services.metrics.forget(self)
         self._services.health.forget(self.kind, self._id, self.pipeline)

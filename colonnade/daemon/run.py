@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import uuid
 from typing import Any
 
@@ -23,6 +24,8 @@ from colonnade.daemon.logs import NAME, set_up
 from colonnade.daemon.telemetry import Metrics, MetricsPages, Process, resource_attributes
 
 READY = "Everything is ready. Begin running and processing data."
+# Idle threads end at once; those that wait for a store are not waited for.
+THREADS_END_WITHIN_S = 1.0
 # What the listener counts, and the instrument it becomes.
 _STATS = {
     "connections_open": "listener_connections",
@@ -30,6 +33,30 @@ _STATS = {
     "queue_bytes": "listener_queue_bytes",
     "expired": "listener_expired_requests",
     "resets": "listener_resets",
+}
+# Its counters that become one instrument, with the value of `reason`.
+_REASONS = {
+    "listener_refusals": {
+        "bad_encoding": "bad_encoding",
+        "body_timeouts": "body_timeout",
+        "malformed": "malformed",
+        "method_not_allowed": "method_not_allowed",
+        "not_found": "not_found",
+        "queue_full": "queue_full",
+        "tenant_over_share": "tenant_over_share",
+        "too_large": "too_large",
+        "unanswered": "unanswered",
+        "unauthenticated": "unauthenticated",
+        "unsupported_media_type": "unsupported_media_type",
+    },
+    "listener_closed_connections": {
+        "connections_refused": "too_many",
+        "header_timeouts": "header_timeout",
+        "idle_timeouts": "idle",
+        "protocol_errors": "protocol_error",
+        "tls_errors": "tls_error",
+        "write_timeouts": "write_timeout",
+    },
 }
 
 
@@ -41,6 +68,7 @@ class Daemon:
         self.sets = sets
         self.logger = logging.getLogger(NAME)
         self.exit_status = 0
+        self.threads_ended = True
         self._instance_id = str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
@@ -125,10 +153,11 @@ class Daemon:
         left = await self.engine.shutdown(timeout_s)
         await self.pages.close()
         await asyncio.get_running_loop().run_in_executor(None, self.services.listener.close, 0.1)
-        for threads in (self.services.executor, self.services.computers):
-            threads.shutdown(wait=False, cancel_futures=True)
         if left:
             self.exit_status = 1
+        self.threads_ended = self.services.close(THREADS_END_WITHIN_S)
+        if not self.threads_ended:
+            self.logger.warning("a store does not answer: threads that wait for it are left behind")
         self.logger.info("Shutdown complete.")
 
     def _fatal(self, message: str) -> None:
@@ -184,6 +213,10 @@ class Daemon:
         stats: dict[str, Any] = self.services.listener.stats()
         for key, name in _STATS.items():
             self.services.metrics.set(name, stats.get(key, 0), {})
+        for name, reasons in _REASONS.items():
+            for key, reason in reasons.items():
+                if number := stats.get(key, 0):
+                    self.services.metrics.set(name, number, {"reason": reason})
         answers: dict[str, float] = {}
         for (_, answer), number in stats.get("requests", {}).items():
             answers[answer] = answers.get(answer, 0) + number
@@ -203,11 +236,19 @@ def run(uris: tuple[str, ...], sets: tuple[str, ...]) -> int:
     """Reads the configuration and runs it. Raises ConfigError before anything is started."""
     configuration = load(uris, sets)
 
-    async def main() -> int:
-        return await Daemon(uris, sets).run(configuration)
+    async def main() -> Daemon:
+        daemon = Daemon(uris, sets)
+        await daemon.run(configuration)
+        return daemon
 
     try:
-        import uvloop
+        from uvloop import run as run_loop
     except ImportError:
-        return asyncio.run(main())
-    return uvloop.run(main())
+        from asyncio import run as run_loop
+    ended = run_loop(main())
+    if not ended.threads_ended:
+        # The interpreter would wait for those threads, past every deadline.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(ended.exit_status)
+    return ended.exit_status

@@ -238,6 +238,14 @@ TABLE: tuple[Instrument, ...] = (
         "listener_expired_requests", "counter", "Requests whose deadline passed before they were decoded.", (), "normal"
     ),
     Instrument("listener_resets", "counter", "Connections and streams that clients broke off.", (), "normal"),
+    Instrument("listener_refusals", "counter", "Requests refused at the door, by reason.", ("reason",), "normal"),
+    Instrument(
+        "listener_closed_connections",
+        "counter",
+        "Connections refused or ended by the listener, by reason.",
+        ("reason",),
+        "normal",
+    ),
     Instrument(
         "component_status", "gauge", "1 for the component's present state.", ("kind", "component", "status"), "normal"
     ),

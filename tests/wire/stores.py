@@ -45,7 +45,10 @@ class Stores:
 
     @classmethod
     def start(cls, server: ClickHouseServer, database: str, folder: Path) -> Stores:
-        return cls(Daemon.start(stores_config(server, database), folder), server, database)
+        stores = cls(Daemon.start(stores_config(server, database), folder), server, database)
+        made = f"SELECT count() FROM system.tables WHERE database = '{database}' AND name = 'events'"
+        stores._await(lambda: server.rows(made) == [[1]], "the server's table")
+        return stores
 
     @property
     def query_endpoint(self) -> str:

@@ -13,6 +13,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::queue::{Full, Reservation};
 
+const DISCARD_MAX_BYTES: usize = 64 << 20;
+const DISCARD_MAX_TIME: Duration = Duration::from_secs(10);
+
 /// An answer's body: at most one frame of data, then perhaps trailers.
 pub struct Reply {
     data: Option<Bytes>,
@@ -78,14 +81,14 @@ pub struct Limits {
     pub idle: Duration,
 }
 
-struct Chunks {
-    body: Incoming,
+struct Chunks<'a> {
+    body: &'a mut Incoming,
     end: Option<Instant>,
     idle: Duration,
 }
 
-impl Chunks {
-    fn new(body: Incoming, limits: &Limits) -> Chunks {
+impl<'a> Chunks<'a> {
+    fn new(body: &'a mut Incoming, limits: &Limits) -> Chunks<'a> {
         let end = (!limits.total.is_zero()).then(|| Instant::now() + limits.total);
         Chunks { body, end, idle: limits.idle }
     }
@@ -112,8 +115,21 @@ impl Chunks {
     }
 }
 
+/// Reads what a refused client still sends, and keeps nothing; beyond the bounds its connection is cut.
+pub async fn discard(mut body: Incoming) {
+    let limits = Limits { max_bytes: DISCARD_MAX_BYTES, total: DISCARD_MAX_TIME, idle: Duration::ZERO };
+    let mut chunks = Chunks::new(&mut body, &limits);
+    let mut total = 0;
+    while let Ok(Some(more)) = chunks.next().await {
+        total += more.len();
+        if total > limits.max_bytes {
+            break;
+        }
+    }
+}
+
 /// The whole body of an HTTP request. `reserved` holds its announced length already, or nothing.
-pub async fn read_http(body: Incoming, limits: &Limits, reserved: &mut Reservation) -> Result<Bytes, BodyError> {
+pub async fn read_http(body: &mut Incoming, limits: &Limits, reserved: &mut Reservation) -> Result<Bytes, BodyError> {
     let announced = body.size_hint().exact().unwrap_or(0) as usize;
     let mut chunks = Chunks::new(body, limits);
     let Some(first) = chunks.next().await? else { return Ok(Bytes::new()) };
@@ -137,7 +153,7 @@ pub async fn read_http(body: Incoming, limits: &Limits, reserved: &mut Reservati
 
 /// The one message of a unary gRPC request: (compressed, message).
 pub async fn read_grpc(
-    body: Incoming,
+    body: &mut Incoming,
     limits: &Limits,
     reserved: &mut Reservation,
 ) -> Result<(bool, Bytes), BodyError> {

@@ -12,6 +12,10 @@ use super::stats::Stats;
 use crate::batch::{Signal, Source};
 use crate::decode::{DecodeError, DecompressError, decompress, json_to_protobuf};
 
+/// Characters of a long path that are told, from its start and from its end.
+const PATH_HEAD: usize = 120;
+const PATH_TAIL: usize = 60;
+
 pub struct Group {
     pub entry: u32,
     pub kind: Kind,
@@ -123,7 +127,7 @@ impl Group {
     pub fn refuse_malformed(&mut self, number: usize, error: &DecodeError) {
         let mut message = format!("{} at byte {}", error.message, error.offset);
         if !error.path.is_empty() {
-            message.push_str(&format!(" in {}", error.path));
+            message.push_str(&format!(" in {}", shortened(&error.path)));
         }
         self.stats.malformed.one();
         self.refuse(number, "malformed", &Answer::new(400, INVALID_ARGUMENT, message));
@@ -168,5 +172,13 @@ impl Group {
     /// The requests themselves, for routes with a Python handler.
     pub fn requests(&mut self) -> Vec<Pending> {
         self.items.iter_mut().filter_map(Option::take).collect()
+    }
+}
+
+/// The path as a refused client is told it: deep nesting makes it longer than the headers of gRPC may be.
+fn shortened(path: &str) -> String {
+    match (path.get(..PATH_HEAD), path.len().checked_sub(PATH_TAIL).and_then(|from| path.get(from..))) {
+        (Some(head), Some(tail)) if path.len() > PATH_HEAD + PATH_TAIL => format!("{head}...{tail}"),
+        _ => path.to_owned(),
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::answer::{
     Answer, INTERNAL, INVALID_ARGUMENT, Protocol, RESOURCE_EXHAUSTED, Rendered, UNAUTHENTICATED, UNIMPLEMENTED, render,
 };
-use super::body::{BodyError, Limits, Reply as ReplyBody, read_grpc, read_http};
+use super::body::{BodyError, Limits, Reply as ReplyBody, discard, read_grpc, read_http};
 use super::connection::Activity;
 use super::headers::{grpc_timeout, is_grpc, otlp_media, pairs, text};
 use super::options::{Kind, Route, Table};
@@ -42,19 +42,25 @@ struct Head {
 type Refusal = Box<Rendered>;
 
 pub async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Response<ReplyBody> {
-    let _active = context.activity.request();
+    let active = context.activity.request();
     let table = context.port.table();
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
     if let Some(cors) = &table.options.cors
         && super::cors::is_preflight(&parts.method, &parts.headers)
     {
         return preflight(&context, &table, cors, &parts);
     }
     let (entry, rendered) = match head(&context, &table, &parts, &body) {
-        Ok(head) => (head.route.entry, serve(&context, &table, head, &parts, body).await),
+        Ok(head) => (head.route.entry, serve(&context, &table, head, &parts, &mut body).await),
         Err((entry, refusal)) => (entry, *refusal),
     };
     context.queue.stats.answered(entry, rendered.counted);
+    if is_read_later(&parts, &body, &rendered) {
+        tokio::spawn(async move {
+            discard(body).await;
+            drop(active);
+        });
+    }
     let mut response = rendered.into_response();
     for (name, value) in &table.options.response_headers {
         response.headers_mut().insert(name.clone(), value.clone());
@@ -63,6 +69,15 @@ pub async fn handle(context: Arc<Context>, request: Request<Incoming>) -> Respon
         cors.answer(&parts.headers, response.headers_mut());
     }
     response
+}
+
+/// Whether a refused client still sends: many read an answer only once they have sent everything, and would see a broken
+/// connection (HTTP/2: a stream that was reset) in its place. Those that ask first (`Expect`) are told before they send.
+fn is_read_later(parts: &Parts, body: &Incoming, rendered: &Rendered) -> bool {
+    rendered.counted.is_refusal()
+        && !body.is_end_stream()
+        && !parts.headers.contains_key(header::EXPECT)
+        && !rendered.headers.contains_key(header::CONNECTION)
 }
 
 fn preflight(context: &Context, table: &Table, cors: &super::cors::Cors, parts: &Parts) -> Response<ReplyBody> {
@@ -180,7 +195,7 @@ fn grpc_head(context: &Context, route: &Arc<Route>, parts: &Parts) -> Result<Hea
 }
 
 /// Credential, room, body, queue, answer.
-async fn serve(context: &Context, table: &Table, mut head: Head, parts: &Parts, body: Incoming) -> Rendered {
+async fn serve(context: &Context, table: &Table, mut head: Head, parts: &Parts, body: &mut Incoming) -> Rendered {
     let granted = match authenticate(context, &head, &parts.headers).await {
         Ok(tenant) => tenant,
         Err(refusal) => return *refusal,
@@ -265,7 +280,7 @@ async fn authenticate(context: &Context, head: &Head, headers: &HeaderMap) -> Re
 async fn read(
     table: &Table,
     head: &mut Head,
-    body: Incoming,
+    body: &mut Incoming,
     reserved: &mut Reservation,
 ) -> Result<bytes::Bytes, BodyError> {
     let limits = Limits {

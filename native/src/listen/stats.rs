@@ -84,6 +84,15 @@ pub enum Status {
     Grpc(u32),
 }
 
+impl Status {
+    pub fn is_refusal(self) -> bool {
+        match self {
+            Status::Http(status) => status >= 400,
+            Status::Grpc(code) => code != 0,
+        }
+    }
+}
+
 impl Stats {
     pub fn answered(&self, entry: u32, status: Status) {
         let mut requests = self.requests.lock().expect("no panic under this lock");
