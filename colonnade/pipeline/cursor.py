@@ -97,8 +97,8 @@ class Cursor:
         self.queue = queue
         self.done = done
         self.next = done.position
-        self.fence: int | None = None
-        """No slice goes beyond it: the end of a stream that was being published when the process died."""
+        self.fences: list[int] = []
+        """Where the parts of a stream ended that was being published when the process died: they end there again."""
         self.lag_rows = 0
         self.lag_bytes = 0
         self.held_bytes = 0
@@ -123,6 +123,11 @@ class Cursor:
     def position(self) -> int:
         """Every row below is done."""
         return self.done.position
+
+    @property
+    def fence(self) -> int | None:
+        """Where the next slice ends, whatever its limits; None = where the limits say."""
+        return next((row for row in self.fences if row > self.next), None)
 
     @property
     def used(self) -> int:
@@ -317,7 +322,7 @@ class Cursor:
         return part
 
     def _full_enough(self, limits: SliceLimits) -> bool:
-        if self.fence is not None or not (limits.min_rows or limits.min_bytes):
+        if self.fences or not (limits.min_rows or limits.min_bytes):
             return True
         if (limits.min_rows and self.waiting_rows >= limits.min_rows) or (
             limits.min_bytes and self.waiting_bytes >= limits.min_bytes

@@ -76,7 +76,7 @@ class DeadLetters:
         piece = f"{part.pieces_done}.{part.offset}"
         name = _UNSAFE.sub("-", f"{exporter}_{part.log_id}_{part.start}-{part.end}_{piece}_{error.code}_n{part.rows}")
         path = folder / (name + SUFFIX)
-        nbytes = _write(path, part, said)
+        nbytes = _write(path, part, said, now_s)
         evicted, left = self._fit(folder, path, now_s)
         return Parked(part.rows, nbytes, evicted, left)
 
@@ -104,7 +104,7 @@ def _seen(path: Path) -> tuple[float, int]:
     return stat.st_mtime, stat.st_size
 
 
-def _write(path: Path, part: Slice, said: dict[str, str]) -> int:
+def _write(path: Path, part: Slice, said: dict[str, str], now_s: float) -> int:
     """Published by rename, so that a reader never sees half a file."""
     first = part.batches[0]
     runs = [run for batch in part.batches for run in batch.runs]
@@ -117,6 +117,7 @@ def _write(path: Path, part: Slice, said: dict[str, str]) -> int:
             _parquet().write_table(
                 table.replace_schema_metadata(metadata), sink, compression="zstd", row_group_size=ROW_GROUP_ROWS
             )
+        os.utime(beside, (now_s, now_s))
         _sync(beside)
         os.replace(beside, path)
         _sync(path.parent)

@@ -325,8 +325,7 @@ class MemoryLog(HandoverLog):
     def cut_in_memory(self, cursor: Cursor, limits: SliceLimits) -> tuple[Slice, float | None]:
         """As `cut`, of rows that are in memory."""
         start = cursor.next
-        last = self.end if cursor.fence is None else min(self.end, cursor.fence)
-        end = min(last, start + limits.max_rows) if limits.max_rows else last
+        end = min(self.end, start + limits.max_rows) if limits.max_rows else self.end
         if limits.max_bytes and self.bytes_at(end) - self.bytes_at(start) > limits.max_bytes:
             end = self._row_at(self.bytes_at(start) + limits.max_bytes, start)
         if limits.whole_requests and end < self.end:
@@ -442,14 +441,9 @@ class MemoryLog(HandoverLog):
     def _request_end(self, start: int, end: int) -> int:
         """The last row up to `end` with which a request ends; `end` where that would leave nothing."""
         for stored in reversed(self._between(start, end)):
-            row, found = stored.start, start
-            for rows in (rows for batch in stored.batches for rows, _, _ in batch.runs):
-                row += rows
-                if row > end:
-                    break
-                found = row
-            if found > start:
-                return found
+            found = last_request_end(stored.batches, start - stored.start, end - stored.start)
+            if found is not None:
+                return stored.start + found
         return end
 
     def _prune(self) -> None:
@@ -472,4 +466,16 @@ def cut_rows(batches: Sequence[Batch], start: int, end: int) -> list[Batch]:
         if low < high:
             found.append(batch if high - low == batch.rows else batch.slice(low - first, high - low))
         first += batch.rows
+    return found
+
+
+def last_request_end(batches: Sequence[Batch], start: int, end: int) -> int | None:
+    """The last row after `start` and up to `end` with which a request ends."""
+    row, found = 0, None
+    for rows in (rows for batch in batches for rows, _, _ in batch.runs):
+        row += rows
+        if row > end:
+            break
+        if row > start:
+            found = row
     return found

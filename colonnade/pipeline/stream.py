@@ -5,8 +5,8 @@ memory; the cursor moves after `publish`. Rows between the two are in the export
 log, and as lost where they can not be published.
 
 On a durable log the rows stay until they are published: a stream that is thrown away begins again at the cursor. The
-range is written down before it is published, and a stream that begins again after that ends where that one ended (the
-cursor's `fence`), so that its files have the same names.
+range and its parts are written down before it is published, and a stream that begins again after that has the same
+parts and the same end (the cursor's `fences`), so that its files have the same names.
 """
 
 from __future__ import annotations
@@ -97,11 +97,11 @@ class StreamSender(Sender):
         return None if self._unpublished is None else self._unpublished.appended_at_s + self.limits.max_age_s
 
     def _due(self) -> bool:
-        roll, limits, fence = self._unpublished, self.limits, self.cursor.fence
+        roll, limits, fences = self._unpublished, self.limits, self.cursor.fences
         if roll is None:
             return False
-        if fence is not None:
-            return roll.end >= fence
+        if fences:
+            return roll.end >= fences[-1]
         rows = limits.min_rows or limits.max_rows
         nbytes = limits.min_bytes or limits.max_bytes
         return bool(

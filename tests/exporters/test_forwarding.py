@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,7 +70,7 @@ def span_ids(bodies: list[bytes]) -> Counter[tuple[str, bytes]]:
 )
 def test_slices_end_with_requests_where_one_fits(sizes: list[list[int]], max_rows: int):
     log = MemoryLog("traces", "traces", lambda: 0.0)
-    log.open_cursor("a", SendingQueue())
+    cursor = log.open_cursor("a", SendingQueue())
     ends, row = set(), 0
     for append in sizes:
         bodies = [request(spans) for spans in append]
@@ -80,12 +81,12 @@ def test_slices_end_with_requests_where_one_fits(sizes: list[list[int]], max_row
     start = 0
     limits = SliceLimits(max_rows=max_rows, max_bytes=0, whole_requests=True)
     while start < log.end:
-        part = log.cut(start, limits)
+        part, _ = log.cut_in_memory(cursor, limits)
         assert start < part.end <= start + max_rows
         fitting = [end for end in ends if start < end <= start + max_rows]
         assert part.end == max(fitting, default=start + max_rows)
         assert sum(batch.rows for batch in part.batches) == part.rows
-        start = part.end
+        start = cursor.next = part.end
 
 
 # --- batches without columns
@@ -131,8 +132,8 @@ def test_a_malformed_request_is_refused_alone_without_columns():
 def test_dead_letters_of_undecoded_rows_have_columns(tmp_path: Path):
     letters = DeadLetters(lambda: tmp_path, DeadLetterSettings())
     letters.park(slice_of([undecoded(request(2))]), "otlp_grpc", Permanent("no", "no"), 1_800_000_000.0)
-    (file,) = tmp_path.glob("*.arrow")
-    table = pa.ipc.open_file(file).read_all()
+    (file,) = tmp_path.glob("*.parquet")
+    table = pq.read_table(file)
     assert table.num_rows == 2
     assert table["service_name"].to_pylist() == ["checkout"] * 2
 
@@ -227,5 +228,5 @@ def test_rows_are_parked_when_a_server_refuses_them_for_good(start_daemon: Calla
         assert daemon.post("traces", request(7)).status == 200
         daemon.wait_metric("exporter_dead_letter_rows", 7)
         assert daemon.metric("exporter_send_failed_spans") == 7
-    (file,) = (tmp_path / "d").glob("*.arrow")
-    assert pa.ipc.open_file(file).read_all().num_rows == 7
+    (file,) = (tmp_path / "d").glob("*.parquet")
+    assert pq.read_metadata(file).num_rows == 7

@@ -21,7 +21,7 @@ from colonnade.native import Batch
 from colonnade.pipeline.component import Slice, SliceLimits
 from colonnade.pipeline.cursor import Cursor, RowRanges, Totals
 from colonnade.pipeline.errors import ColonnadeError, Retryable
-from colonnade.pipeline.log import Append, MemoryLog, Receipt, Reservation, Stored, cut_rows
+from colonnade.pipeline.log import Append, MemoryLog, Receipt, Reservation, Stored, cut_rows, last_request_end
 from colonnade.pipeline.settings import SendingQueue
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class DurableLog(MemoryLog):
     # --- reading
 
     async def cut(self, cursor: Cursor, limits: SliceLimits) -> tuple[Slice | None, float | None]:
-        if self._holds(cursor):
+        if cursor.fence is None and self._holds(cursor):
             part, since_s = self.cut_in_memory(cursor, limits)
         else:
             part, since_s = await self._cut_on_disk(cursor, limits)
@@ -149,7 +149,7 @@ class DurableLog(MemoryLog):
         kept = self._between(start, end)
         if kept and kept[0].start <= start and all(stored.batches for stored in kept):
             return self.read_in_memory(start, end)
-        found = await self._on_disk(start, end, SliceLimits(max_rows=0, max_bytes=0), all_rows=True)
+        found = await self._on_disk(start, end, None, all_rows=True)
         return [batch for read in found for batch in read.batches]
 
     def measure(self, start: int, end: int) -> Totals:
@@ -181,9 +181,13 @@ class DurableLog(MemoryLog):
         return bool(kept) and kept[0].start <= cursor.next and cursor.name in kept[0].held_by
 
     async def _cut_on_disk(self, cursor: Cursor, limits: SliceLimits) -> tuple[Slice | None, float | None]:
-        last = self.end if cursor.fence is None else min(self.end, cursor.fence)
-        found = await self._on_disk(cursor.next, last, limits)
+        fence = cursor.fence
+        found = await self._on_disk(cursor.next, fence or self.end, None if fence else limits)
         if not found:
+            if fence:
+                cursor.done.add(cursor.next, fence)
+                cursor.next = fence
+                cursor.fences = [row for row in cursor.fences if row > fence]
             return None, None
         (read,) = found
         part = Slice(
@@ -201,8 +205,8 @@ class DurableLog(MemoryLog):
         )
         return part, self.at_s(read.next_at_ms)
 
-    async def _on_disk(self, start: int, end: int, limits: SliceLimits, all_rows: bool = False) -> list[_Read]:
-        """Consecutive rows from `start` on, as far as they lie somewhere and the limits allow; with `all_rows`, all
+    async def _on_disk(self, start: int, end: int, limits: SliceLimits | None, all_rows: bool = False) -> list[_Read]:
+        """Consecutive rows from the first that lies somewhere on, as far as the limits allow; with `all_rows`, all
         that lie somewhere, in several pieces. Raises Retryable."""
         while True:
             reader = _Reader(self.state.record.number, self.state.extents.between(start, end), start, end, limits)
@@ -219,17 +223,17 @@ class DurableLog(MemoryLog):
 class _Reader:
     """Reads rows of one log from its segments. Blocks; belongs on an executor."""
 
-    def __init__(self, log: int, extents: list[Extent], start: int, end: int, limits: SliceLimits) -> None:
+    def __init__(self, log: int, extents: list[Extent], start: int, end: int, limits: SliceLimits | None) -> None:
         self._log = log
         self._extents = extents
         self._start = start
         self._end = end
-        self._max_rows = limits.max_rows
-        self._max_bytes = min(limits.max_bytes or READ_BYTES, READ_BYTES)
+        self._max_rows = limits.max_rows if limits else 0
+        self._max_bytes = min(limits.max_bytes or READ_BYTES, READ_BYTES) if limits else 1 << 62
+        self._whole_requests = limits is not None and limits.whole_requests
 
     def read_all(self) -> list[_Read]:
         found: list[_Read] = []
-        self._max_rows, self._max_bytes = 0, 1 << 62
         while reads := self.read_first():
             found += reads
             self._start = reads[-1].end
@@ -243,10 +247,11 @@ class _Reader:
             low, high = max(entry.start, self._start), min(entry.end, self._end)
             if first is not None and (low != at or self._exceeds(plus(totals, _share(entry, low, high)))):
                 return [_Read(first[0], at, batches, totals, first[1], entry.at_ms)]
+            whole = self._unpacked(entry, body)
             if first is None:
                 first = (low, entry.at_ms)
-                high = self._shorten(entry, low, high)
-            batches += cut_rows(self._unpacked(entry, body), low - entry.start, high - entry.start)
+                high = self._shorten(entry, low, high, whole)
+            batches += cut_rows(whole, low - entry.start, high - entry.start)
             totals, at = plus(totals, _share(entry, low, high)), high
             if high < min(entry.end, self._end):
                 return [_Read(first[0], at, batches, totals, first[1], entry.at_ms)]
@@ -271,7 +276,7 @@ class _Reader:
     def _exceeds(self, totals: Totals) -> bool:
         return bool(self._max_rows and totals.rows > self._max_rows) or totals.nbytes > self._max_bytes
 
-    def _shorten(self, entry: Entry, low: int, high: int) -> int:
+    def _shorten(self, entry: Entry, low: int, high: int, batches: list[Batch]) -> int:
         """An append that is too large by itself is cut."""
         rows = high - low
         if self._max_rows:
@@ -279,7 +284,10 @@ class _Reader:
         nbytes = entry.nbytes * rows // entry.rows
         if nbytes > self._max_bytes:
             rows = max(1, self._max_bytes * entry.rows // entry.nbytes)
-        return low + rows
+        cut = low + rows
+        if self._whole_requests and cut < high:
+            return entry.start + (last_request_end(batches, low - entry.start, cut - entry.start) or cut - entry.start)
+        return cut
 
 
 def _share(entry: Entry, low: int, high: int) -> Totals:
@@ -382,16 +390,25 @@ class DurableCursor(Cursor):
     def expect_stream(self) -> None:
         """Slices that come again are not sent by themselves: a stream begins anew at the position, and one that was
         being published ends where it ended."""
-        noted = [note.end for note in self.record.notes.values()]
         self._take_back(self._returned)
         self._returned = []
         self.next = self.position
-        self.fence = max(noted, default=None)
+        self._fence()
+
+    def _fence(self) -> None:
+        """The stream that was being published has the same parts again."""
+        note = self.record.notes.get(self.next)
+        self.fences = [] if note is None else list(note.body.get("parts") or [note.end])
 
     async def note(self, part: Slice) -> None:
         if not self.survives:
             return
-        body: dict[str, Any] = {"pieces_done": part.pieces_done, "keys": list(part.keys or ()), "plan": part.plan}
+        body: dict[str, Any] = {
+            "pieces_done": part.pieces_done,
+            "keys": list(part.keys or ()),
+            "plan": part.plan,
+            "parts": [piece.end for piece in self.parts(part)],
+        }
         known = self.record.notes.get(part.start)
         if known is not None and known.end == part.end and known.body == body:
             return
@@ -408,7 +425,7 @@ class DurableCursor(Cursor):
 
     def ack(self, part: Slice, error: ColonnadeError | None = None, *, released: bool = False) -> None:
         super().ack(part, error)
-        self.fence = None if self.fence is not None and part.end >= self.fence else self.fence
+        self.fences = [row for row in self.fences if row > part.end]
         self.log.store.moved(self.log.state, self.record, part.start, part.end, self.survives)
 
     def rewind(self, roll: Slice) -> bool:
@@ -418,8 +435,7 @@ class DurableCursor(Cursor):
         self._take_back([*under_way, *self._returned])
         self._returned = []
         self.next = roll.start
-        if (note := self.record.notes.get(roll.start)) is not None:
-            self.fence = note.end
+        self._fence()
         return True
 
     def _take_back(self, parts: list[Slice]) -> None:
