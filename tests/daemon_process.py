@@ -106,19 +106,25 @@ class Daemon:
 
     @classmethod
     def start(
-        cls, config: Config | str, folder: Path, env: dict[str, str] | None = None, args: tuple[str, ...] = ()
+        cls,
+        config: Config | str,
+        folder: Path,
+        env: dict[str, str] | None = None,
+        args: tuple[str, ...] = (),
+        module: str = "colonnade",
     ) -> Daemon:
         """Starts the daemon in `folder` and returns when it says that it is ready.
 
         Args:
             config: the configuration as a document, or as the text of a YAML file.
+            module: what is run; one that changes the program for a test and then runs it.
         """
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "pipeline.yaml"
         file.write_text(config if isinstance(config, str) else yaml.safe_dump(config, sort_keys=False))
         begun = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", "colonnade", "run", "--config", str(file), *args],
+            [sys.executable, "-m", module, "run", "--config", str(file), *args],
             cwd=folder,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
             stdin=subprocess.DEVNULL,

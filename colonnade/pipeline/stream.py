@@ -73,7 +73,7 @@ class StreamSender(Sender):
         """Some rows can not be written. What came before is published first, and the rest of the part by itself, so
         that the outcome of either is told to its own callers."""
         await self._publish()
-        rows = await self.settle_refused(part, error, self.stream.write)
+        rows = await self.settle_refused(part, error, lambda half: self.stream.write(_by_itself(half)))
         if rows:
             good = replace(part, batches=[], rows=rows, nbytes=part.nbytes * rows // part.rows)
             error = await self._make_visible(good) or error
@@ -167,3 +167,9 @@ class StreamSender(Sender):
         self.host.count(f"exporter_send_failed_{self._noun}", roll.rows)
         self.host.count("pipeline_failed_items", roll.rows, **self._labels)
         self._count_lost(roll.rows, "unpublished", error)
+
+
+def _by_itself(half: Slice) -> Slice:
+    """A part of a part under its own row numbers: by those a stream knows what it has taken already."""
+    start = half.start + half.offset
+    return replace(half, start=start, end=min(half.end, start + half.rows), offset=0)

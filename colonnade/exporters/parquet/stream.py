@@ -10,6 +10,7 @@ from colonnade.exporters.parquet.file import Format, ParquetFile
 from colonnade.exporters.parquet.folders import Spool, Target
 from colonnade.exporters.parquet.rows import extensions
 from colonnade.native import Batch, partition
+from colonnade.pipeline import faults
 from colonnade.pipeline.component import Slice
 from colonnade.pipeline.errors import Permanent
 from colonnade.unified_schema.parquet import folder
@@ -112,6 +113,7 @@ class Stream:
                 file.finish()
             for key, file in sorted(self._files.items()):
                 file.publish(target, f"{key}/{name}")
+                faults.reached("publish")
             files = self._files.values()
             return Published(len(files), self.rows, sum(file.file_bytes for file in files))
 

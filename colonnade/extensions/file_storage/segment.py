@@ -29,6 +29,7 @@ BUSY_TIMEOUT_S = 10.0
 ROW_BITS = 48
 NAME = "segment-{:08d}.sqlite"
 PATTERN = "segment-*.sqlite"
+BEGUN = "begun.sqlite"
 
 _SCHEMA = """
 CREATE TABLE logs (number INTEGER PRIMARY KEY, id TEXT NOT NULL, pipeline TEXT NOT NULL, signal TEXT NOT NULL);
@@ -122,22 +123,21 @@ class Segment:
     # --- the writer
 
     def create(self, fsync: bool) -> None:
-        """Makes the file. Raises sqlite3.Error."""
-        connection = _connect(self.path)
-        try:
+        """Makes the file, whole or not at all. Raises sqlite3.Error, OSError."""
+        beside = self.path.with_name(BEGUN)
+        for path in beside.parent.glob(f"{BEGUN}*"):
+            path.unlink()
+        with closing(_connect(beside)) as connection:
             connection.executescript(
                 f"PRAGMA page_size = {PAGE_BYTES}; PRAGMA application_id = {APPLICATION_ID};"
-                f"PRAGMA user_version = {FORMAT}; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;"
-                f"PRAGMA cache_size = -{CACHE_KIB}; PRAGMA synchronous = FULL; BEGIN; {_SCHEMA} COMMIT;"
-                "PRAGMA wal_checkpoint(TRUNCATE);"
+                f"PRAGMA user_version = {FORMAT}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+                f"BEGIN; {_SCHEMA} COMMIT; PRAGMA wal_checkpoint(TRUNCATE);"
             )
-            self._writer = connection
-            self.set_fsync(fsync)
-        except BaseException:
-            self._writer = None
-            connection.close()
-            raise
+        os.rename(beside, self.path)
         sync_folder(self.path.parent)
+        self._writer = _connect(self.path)
+        self._writer.executescript(f"PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -{CACHE_KIB};")
+        self.set_fsync(fsync)
 
     def set_fsync(self, fsync: bool) -> None:
         """Whether a commit returns after the disk has it (FULL), or after the kernel has (NORMAL)."""

@@ -1,0 +1,304 @@
+"""Crash rounds: clients send numbered rows, the daemon is killed, and in the end each store has every answered row once.
+
+A round starts the daemon on what the last one left, loads it, and lets it die: killed at a random moment, or by itself
+at a place that is armed (`colonnade.pipeline.faults`). A request without an answer is not sent again: its rows may be
+stored or not, but in every pipeline alike, and never twice.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import shutil
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import duckdb
+import grpc
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
+
+from tests.daemon_process import Config, Daemon, otlp_config
+from tests.servers.clickhouse import ClickHouseServer
+
+PLACES = ("note", "stored", "done", "append", "publish", "checkpoint", "drop")
+CLIENTS = 4
+ANSWER_WITHIN_S = 5.0
+RECOVERED_WITHIN_S = 60.0
+DAY_NS = 86_400_000_000_000
+BASE_NS = 1_790_000_000_000_000_000
+QUICK = {
+    "retry_on_failure": {"initial_interval": "20ms", "max_interval": "200ms"},
+    "sending_queue": {
+        "storage": "file_storage",
+        "num_consumers": 3,
+        "batch": {"min_size": 200, "max_size": 500, "flush_timeout": "50ms"},
+    },
+}
+
+
+class Stored(Protocol):
+    """A store under test: what the daemon is told, and what it has in the end."""
+
+    exporters: tuple[str, str]
+
+    def config(self) -> Config: ...
+    def disturb(self, random: random.Random) -> None: ...
+    def rows(self, exporter: str) -> Counter[int]: ...
+    def close(self) -> None: ...
+
+
+class Server:
+    """A ClickHouse server, killed now and then itself."""
+
+    exporters = ("clickhouse", "clickhouse/second")
+
+    def __init__(self, folder: Path) -> None:
+        self._data = ["--data", str(folder / "clickhouse")]
+        self._server = ClickHouseServer.start(*self._data)
+        self._port = str(self._server.port)
+
+    def config(self) -> Config:
+        endpoint = {"endpoint": self._server.url, "database": "d", "timeout": "5s", **QUICK}
+        return {"clickhouse": endpoint, "clickhouse/second": {**endpoint, "table": "second"}}
+
+    def disturb(self, random: random.Random) -> None:
+        if random.random() < 0.25:
+            self._server.kill()
+            self._server = ClickHouseServer.start(*self._data, "--http-port", self._port)
+
+    def rows(self, exporter: str) -> Counter[int]:
+        table = "second" if exporter.endswith("second") else "events"
+        found = self._server.rows(f"SELECT log_message, count() FROM d.{table} GROUP BY log_message")
+        return Counter({int(number): times for number, times in found})
+
+    def close(self) -> None:
+        self._server.stop()
+
+
+class Embedded:
+    """The engine within the daemon: it is killed with it."""
+
+    exporters = ("clickhouse", "clickhouse/second")
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "embedded"
+
+    def config(self) -> Config:
+        endpoint = {"endpoint": f"embedded:{self._path}", **QUICK}
+        return {"clickhouse": endpoint, "clickhouse/second": {**endpoint, "table": "second"}}
+
+    def disturb(self, random: random.Random) -> None:
+        """It has no life of its own."""
+
+    def rows(self, exporter: str) -> Counter[int]:
+        table = "second" if exporter.endswith("second") else "events"
+        code = (
+            "import sys, chdb; print(chdb.connect(sys.argv[1]).query("
+            f"'SELECT log_message, count() FROM colonnade.{table} GROUP BY 1', 'JSONCompactEachRow').bytes().decode())"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", code, str(self._path)], capture_output=True, text=True, timeout=120
+        )
+        assert ended.returncode == 0, ended.stderr
+        return Counter(
+            {int(number): int(times) for number, times in map(json.loads, filter(None, ended.stdout.splitlines()))}
+        )
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+class Archive:
+    """Parquet files."""
+
+    exporters = ("parquet", "parquet/second")
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = {name: folder / name.replace("/", "-") for name in self.exporters}
+
+    def config(self) -> Config:
+        quick = {**QUICK, "roll": {"max_rows": 700, "max_age": "100ms"}}
+        return {name: {"path": str(path), **quick} for name, path in self._paths.items()}
+
+    def disturb(self, random: random.Random) -> None:
+        """Nothing to disturb."""
+
+    def rows(self, exporter: str) -> Counter[int]:
+        path = self._paths[exporter]
+        if not list(path.glob("day=*/**/*.parquet")):
+            return Counter()
+        found = duckdb.sql(
+            f"SELECT log_message::INT, count(*) FROM read_parquet('{path}/day=*/**/*.parquet') GROUP BY 1"
+        )
+        return Counter(dict(found.fetchall()))
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+@dataclass
+class Ledger:
+    """What clients know: numbers that were answered, and numbers whose request was never answered."""
+
+    answered: set[int] = field(default_factory=set)
+    unknown: set[int] = field(default_factory=set)
+    _next: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def numbers(self, count: int) -> list[int]:
+        with self._lock:
+            first, self._next = self._next, self._next + count
+            return list(range(first, first + count))
+
+    def note(self, numbers: list[int], answered: bool) -> None:
+        with self._lock:
+            (self.answered if answered else self.unknown).update(numbers)
+
+
+def request(numbers: list[int]) -> bytes:
+    """Log records whose text is a number, spread over three days."""
+    made = ExportLogsServiceRequest()
+    scope = made.resource_logs.add().scope_logs.add()
+    for number in numbers:
+        record = scope.log_records.add()
+        record.time_unix_nano = BASE_NS + number % 3 * DAY_NS + number
+        record.body.string_value = str(number)
+    return made.SerializeToString()
+
+
+class Rounds:
+    """A daemon's lives, one after another."""
+
+    def __init__(self, store: Stored, folder: Path, seed: int) -> None:
+        self.store = store
+        self.folder = folder
+        self.random = random.Random(seed)
+        self.ledger = Ledger()
+        self.died_at: Counter[str] = Counter()
+        self.config = otlp_config(
+            store.config(),
+            processors={"unify": {}},
+            extensions={"file_storage": {"directory": "./log", "create_directory": True}},
+            signals=("logs",),
+        )
+        pipelines = self.config["service"]["pipelines"]
+        first, second = store.exporters
+        pipelines["logs"] = {**pipelines["logs"], "exporters": [first]}
+        pipelines["logs/second"] = {**pipelines["logs"], "exporters": [second]}
+
+    def run(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self._one()
+
+    def _one(self) -> None:
+        place = self.random.choice((*PLACES, "", "", ""))
+        armed = {"COLONNADE_DIE_AT": f"{place}:{self.random.randint(1, 12)}"} if place else {}
+        try:
+            daemon = Daemon.start(self.config, self.folder, env=armed, module="tests.durable.small")
+        except AssertionError as died:
+            if not place or "Error" in str(died):
+                raise
+            self.died_at[place] += 1
+            return
+        try:
+            load_s = self.random.uniform(0.05, 1.0)
+            self._load(daemon, load_s if not place else 3.0)
+        finally:
+            self.died_at[place if place and daemon.process.poll() is not None else "killed"] += 1
+            daemon.kill()
+        assert "Traceback" not in daemon.output(), daemon.output()
+
+    def _load(self, daemon: Daemon, seconds: float) -> None:
+        """Clients until the daemon has died, or for so long; it is killed while they send."""
+        stop = threading.Event()
+        with ThreadPoolExecutor(CLIENTS + 1) as threads:
+            clients = [threads.submit(self._client, daemon, stop, n % 2 == 0, n) for n in range(CLIENTS)]
+            disturbed = threads.submit(self.store.disturb, random.Random(self.random.random()))
+            daemon._ended.wait(seconds)
+            daemon.kill()
+            stop.set()
+            for client in clients:
+                client.result()
+            disturbed.result()
+
+    def _client(self, daemon: Daemon, stop: threading.Event, over_grpc: bool, seed: int) -> None:
+        mine = random.Random(f"{seed} {len(self.ledger.answered)}")
+        send = self._grpc(daemon) if over_grpc else self._http(daemon)
+        while not stop.is_set():
+            numbers = self.ledger.numbers(mine.choice((1, 10, 40, 300)))
+            answered = send(request(numbers))
+            self.ledger.note(numbers, answered)
+            if not answered:
+                if daemon.process.poll() is not None:
+                    return
+                stop.wait(0.02)
+                send = self._grpc(daemon) if over_grpc else self._http(daemon)
+
+    def _grpc(self, daemon: Daemon) -> Callable[[bytes], bool]:
+        stub = LogsServiceStub(grpc.insecure_channel(daemon.grpc_endpoint))
+
+        def send(body: bytes) -> bool:
+            try:
+                answer = stub.Export(ExportLogsServiceRequest.FromString(body), timeout=ANSWER_WITHIN_S)
+            except grpc.RpcError:
+                return False
+            return not answer.partial_success.rejected_log_records
+
+        return send
+
+    def _http(self, daemon: Daemon) -> Callable[[bytes], bool]:
+        connection = http.client.HTTPConnection(daemon.http_endpoint, timeout=ANSWER_WITHIN_S)
+
+        def send(body: bytes) -> bool:
+            try:
+                connection.request("POST", "/v1/logs", body, {"Content-Type": "application/x-protobuf"})
+                answer = connection.getresponse()
+                answer.read()
+            except (OSError, http.client.HTTPException):
+                return False
+            return answer.status == 200
+
+        return send
+
+    def check(self) -> str:
+        """Lets a last daemon finish, and compares. Gives a line that sums it up."""
+        daemon = Daemon.start(self.config, self.folder, module="tests.durable.small")
+        try:
+            daemon.wait_until(
+                lambda: not daemon.metric("exporter_lag_rows"), RECOVERED_WITHIN_S, "everything is stored"
+            )
+            for counter in ("exporter_dead_letter_rows", "file_storage_lost_rows", "exporter_send_failed_log_records"):
+                assert not daemon.metric(counter), (counter, daemon.output())
+            assert daemon.drain() == 0, daemon.output()
+        finally:
+            daemon.kill()
+        found = [self.store.rows(exporter) for exporter in self.store.exporters]
+        lost = [sorted(self.ledger.answered - set(rows)) for rows in found]
+        doubled = [sorted(number for number, times in rows.items() if times > 1) for rows in found]
+        apart = sorted(set(found[0]) ^ set(found[1]))
+        assert (lost, doubled, apart) == ([[], []], [[], []], []), self._told(lost, doubled, apart)
+        strangers = set(found[0]) - self.ledger.answered - self.ledger.unknown
+        assert not strangers
+        left = [path.name for path in (self.folder / "log").glob("segment-*")]
+        assert not left, f"drained, but {left} are left"
+        deaths = ", ".join(f"{times} {place}" for place, times in sorted(self.died_at.items()))
+        return (
+            f"{type(self.store).__name__}: {sum(self.died_at.values())} rounds ({deaths}), "
+            f"{len(self.ledger.answered)} rows answered, 0 lost, 0 doubled; "
+            f"{len(self.ledger.unknown)} never answered, of which {len(self.ledger.unknown & set(found[0]))} stored once"
+        )
+
+    def _told(self, lost: list[list[int]], doubled: list[list[int]], apart: list[int]) -> str:
+        kept = self.folder.parent / f"{self.folder.name}-failed"
+        shutil.copytree(self.folder, kept, dirs_exist_ok=True)
+        short: Callable[[Any], Any] = lambda numbers: numbers[:20]  # noqa: E731
+        return f"lost {[*map(short, lost)]}, doubled {[*map(short, doubled)]}, apart {apart[:20]}; see {kept}"
