@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
