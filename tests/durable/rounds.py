@@ -1,4 +1,4 @@
-"""Crash rounds: clients send numbered rows, the daemon is killed, and in the end each store has every answered row once.
+"""Crash rounds: clients send numbered rows, the daemon is killed, and in the end each store has each answered row once.
 
 A round starts the daemon on what the last one left, loads it, and lets it die: killed at a random moment, or by itself
 at a place that is armed (`colonnade.pipeline.faults`). A request without an answer is not sent again: its rows may be
@@ -294,7 +294,8 @@ class Rounds:
         return (
             f"{type(self.store).__name__}: {sum(self.died_at.values())} rounds ({deaths}), "
             f"{len(self.ledger.answered)} rows answered, 0 lost, 0 doubled; "
-            f"{len(self.ledger.unknown)} never answered, of which {len(self.ledger.unknown & set(found[0]))} stored once"
+            f"{len(self.ledger.unknown)} never answered, "
+            f"of which {len(self.ledger.unknown & set(found[0]))} stored once"
         )
 
     def _told(self, lost: list[list[int]], doubled: list[list[int]], apart: list[int]) -> str:
