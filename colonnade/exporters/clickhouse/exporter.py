@@ -15,6 +15,7 @@ from colonnade.exporters.clickhouse.schema import Table, prepare
 from colonnade.exporters.clickhouse.stores import EmbeddedStore, ServerStore, Store
 from colonnade.native import Batch, NativeBlock, NativeError, encode_native
 from colonnade.pipeline import embedded_engine
+from colonnade.pipeline.acquire import acquire
 from colonnade.pipeline.component import ComponentId, Exporter, Host, Slice, SliceLimits, Status
 from colonnade.pipeline.errors import ColonnadeError, Permanent, Retryable
 from colonnade.pipeline.log import cut_rows
@@ -128,7 +129,10 @@ class ClickHouseExporter(Exporter):
         if self.config.embedded is None:
             self._store = ServerStore(self.config)
         else:
-            self._engine = await host.run(embedded_engine.acquire, self.config.embedded, self.config.memory_limit)
+            path, memory_bytes = self.config.embedded, self.config.memory_limit
+            self._engine = await acquire(
+                host, embedded_engine.acquire, path, memory_bytes, undo=embedded_engine.release
+            )
             self._engine.database = self._options.database
             self._store = EmbeddedStore(self._engine, self.config.connection_params)
         self._opening = asyncio.create_task(self._open(), name=f"{self.id} schema")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from colonnade.exporters.parquet.config import ParquetConfig
 from colonnade.exporters.parquet.file import Format
 from colonnade.exporters.parquet.folders import LocalFolder, Spool, Target
 from colonnade.exporters.parquet.stream import Stream
+from colonnade.pipeline.acquire import acquire
 from colonnade.pipeline.component import ComponentId, Host, Slice, SliceLimits, StreamExporter
 from colonnade.pipeline.errors import ColonnadeError, Retryable
 
@@ -55,13 +55,8 @@ class ParquetExporter(StreamExporter):
         """Makes the folder. Raises ColonnadeError where it can not be written to."""
         self._host = host
         spool = Spool(self._folder, str(self.id))
-        opening = asyncio.ensure_future(host.run(spool.open))
         try:
-            leftovers = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            await asyncio.gather(opening, return_exceptions=True)
-            spool.close()
-            raise
+            leftovers = await acquire(host, spool.open, undo=lambda _: spool.close())
         except OSError as error:
             raise ColonnadeError("not_writable", self._told("the archive can not be written to", error)) from None
         self._spool = spool
