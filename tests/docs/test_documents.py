@@ -223,6 +223,20 @@ def test_every_dependency_has_its_line_and_no_other(head: tuple[str, ...], decla
     assert all(row[2] for row in rows)
 
 
+def test_what_the_program_depends_on_is_used() -> None:
+    project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
+    extras = [one for extra in project["optional-dependencies"].values() for one in extra]
+    names = {re.split(r"[\[<>=]", one)[0] for one in [*project["dependencies"], *extras]} - {project["name"]}
+    sources = "".join(file.read_text() for file in (TOP / "colonnade").rglob("*.py"))
+    modules = {name: {"pyyaml": "yaml"}.get(name, name.replace("-", "_")) for name in names}
+    assert not [name for name, module in modules.items() if not re.search(rf"(import|from) {module}\b", sources)]
+    native = "".join(
+        file.read_text() for folder in ("src", "examples") for file in (TOP / "native" / folder).rglob("*.rs")
+    )
+    native += (TOP / "native/build.rs").read_text()
+    assert not [name for name in rust_dependencies() if not re.search(rf"\b{name.replace('-', '_')}\b", native)]
+
+
 def test_the_map_of_rooms_has_every_room() -> None:
     (tree,) = [block for block in ARCHITECTURE.blocks if "colonnade/" in block.text and "native/" in block.text]
     rooms = {path.name for path in (TOP / "colonnade").iterdir() if path.is_dir() and path.name != "__pycache__"}
