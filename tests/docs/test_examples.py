@@ -96,7 +96,8 @@ class Example:
 def _endpoints(document: dict[str, Any]) -> list[str]:
     protocols = document["receivers"]["otlp"]["protocols"]
     found = [f"receivers.otlp.protocols.{name}.endpoint" for name in protocols]
-    return found + [f"extensions.{name}.endpoint" for name in document.get("extensions", {})]
+    extensions = document.get("extensions", {})
+    return found + [f"extensions.{name}.endpoint" for name, section in extensions.items() if "endpoint" in section]
 
 
 def span(name: str, **attributes: str | int) -> dict[str, Any]:
