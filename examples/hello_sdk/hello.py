@@ -3,9 +3,11 @@
     pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http
     python examples/hello_sdk/hello.py
 
-Nothing here knows of Colonnade: the SDK reads OTEL_EXPORTER_OTLP_ENDPOINT (default http://localhost:4318) and
-OTEL_EXPORTER_OTLP_HEADERS from the environment.
+Nothing here knows of Colonnade: the SDK reads OTEL_EXPORTER_OTLP_ENDPOINT (default http://localhost:4318),
+OTEL_EXPORTER_OTLP_HEADERS and OTEL_SERVICE_NAME from the environment.
 """
+
+import os
 
 from opentelemetry import metrics, trace
 from opentelemetry._logs import SeverityNumber, get_logger, set_logger_provider
@@ -20,7 +22,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-resource = Resource.create({"service.name": "hello", "service.version": "1.0", "deployment.environment.name": "dev"})
+os.environ.setdefault("OTEL_SERVICE_NAME", "hello")
+resource = Resource.create({"service.version": "1.0", "deployment.environment.name": "dev"})
 
 traces = TracerProvider(resource=resource)
 traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

@@ -224,7 +224,7 @@ def test_own_component_is_found_once_its_package_is_installed(start_daemon: Star
 
 def test_hello_sdk_sends_all_three_signals(start_daemon: Start) -> None:
     node = Example(start_daemon, "single_node")
-    env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{node.at('http')}"}
+    env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{node.at('http')}", "OTEL_SERVICE_NAME": "shop"}
     hello = subprocess.run(
         [sys.executable, EXAMPLES / "hello_sdk/hello.py"], env=env, capture_output=True, text=True, timeout=60
     )
@@ -232,8 +232,10 @@ def test_hello_sdk_sends_all_three_signals(start_daemon: Start) -> None:
     assert hello.stderr == ""
     trace_id = hello.stdout.split()[-1]
     node.wait_until_stored()
-    query = urllib.parse.quote(f"SELECT event_type FROM events WHERE trace_id = '{trace_id}' ORDER BY ALL")
+    query = urllib.parse.quote(
+        f"SELECT event_type, service_name FROM events WHERE trace_id = '{trace_id}' ORDER BY ALL"
+    )
     found = node.daemon.request("GET", f"/?query={query}", endpoint=node.at("clickhouse_query"))
-    assert found.body.decode().split() == ["log", "trace"]
+    assert found.body.decode().split() == ["log", "shop", "trace", "shop"]
     assert node.daemon.metric("receiver_accepted_metric_points") == 1
     assert node.daemon.drain() == 0
