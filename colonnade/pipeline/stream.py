@@ -56,7 +56,8 @@ class StreamSender(Sender):
         self._under_way.append(part)
         try:
             await self.see_through(lambda: self.cursor.load(part), part)
-            if self._unpublished is not None and not self.stream.fits(part):
+            # A range that was written down is published as a whole, whatever is configured now.
+            if self._unpublished is not None and self.cursor.fence is None and not self.stream.fits(part):
                 await self._publish()
             error = await self.see_through(lambda: self.stream.write(part), part) if part.rows else None
             if error is not None:

@@ -5,7 +5,7 @@ Everything here is made from `unified_schema.csv`; nothing touches a file. Decis
 * A file has every column of the table but `day` and `event_type`, which are its folders' names. So all files of an
   archive have one schema, whatever their rows hold: readers take the schema of the first file that they open, and
   would hide or refuse what other files have besides. A column without a value costs about 150 bytes a row group.
-* What is absent is null, also text, which is empty in flight. Columns that a row must have are not nullable.
+* What is absent is null, also text and bytes, which are empty in flight. Columns that a row must have are not nullable.
 * What has few values (low-cardinality text, small integers, keys of maps) is dictionary-encoded, and nothing else is:
   times and counts are delta-encoded, floats split by byte, ids written with their lengths apart. Ranges (statistics)
   are kept of what people filter and sort by, not of long or random text.

@@ -102,9 +102,9 @@ def expected(name: str, rows: int, seed: int = 0, types: tuple[str, ...] = TYPES
             return [_typed(value) for value in held]
         case "map<string,string>":
             return [dict(value) for value in held]
-        case "string" | "lc_string" | "json":
+        case "string" | "lc_string" | "json" | "bytes":
             return [(value or None) if NULLABLE[name] else value for value in held]
-        case "bytes" | "date32":
+        case "date32":
             return held
         case _:
             return held if NULLABLE[name] else [value or 0 for value in held]

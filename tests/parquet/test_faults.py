@@ -20,8 +20,10 @@ from colonnade.exporters.parquet import ParquetConfig, ParquetExporter, folders
 from colonnade.native import Batch
 from colonnade.pipeline.component import Slice
 from colonnade.pipeline.errors import ColonnadeError, Permanent, Retryable
-from tests.parquet.kit import Rig, exporter_of, files, numbers, running, slice_of, spooled
+from colonnade.pipeline.halving import rows_of
+from tests.parquet.kit import Rig, exporter_of, files, numbers, read, running, slice_of, spooled
 from tests.parquet.test_rolling import rows
+from tests.parquet.test_round_trip import extended
 from tests.pipeline.kit import FakeHost, until
 
 SMALL = {"row_group": {"max_rows": 20}}
@@ -93,6 +95,32 @@ async def test_whichever_call_to_the_disk_fails_every_row_is_stored_once(
         assert spooled(archive) == []
     # Opening, cutting, writing and syncing each append; replacing, and syncing each folder: none was passed over.
     assert fails_at > 20
+
+
+async def test_whichever_call_fails_while_a_late_column_is_added_every_row_is_stored_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = pa.array(["10.0.0.1"] * 20)
+    fails_at, failed = 0, True
+    while failed:
+        fails_at += 1
+        archive = tmp_path / str(fails_at)
+        async with running(archive, **SMALL) as exporter:
+            for start in (0, 20, 40):
+                await exporter.write(slice_of(extended(20, start), start=start))
+            disk = Disk(fails_at, *NO_SPACE)
+            monkeypatch.setattr(folders, "os", disk)
+            failures: list[ColonnadeError] = []
+            late = slice_of(extended(20, 60, client_ip=address), start=60)
+            await with_repeats(lambda exporter=exporter, late=late: exporter.write(late), failures)
+            await with_repeats(lambda exporter=exporter: exporter.publish("log", 0, 80), failures)
+            monkeypatch.setattr(folders, "os", os)
+            failed = disk.calls >= fails_at
+            assert len(failures) == failed, fails_at
+        assert numbers(archive) == list(range(80)), fails_at
+        assert read(archive)["client_ip"].to_pylist() == [None] * 60 + address.to_pylist()
+        assert spooled(archive) == []
+    assert fails_at > 15
 
 
 @pytest.fixture
@@ -233,9 +261,11 @@ async def test_rows_that_no_file_can_hold_are_refused_and_cost_others_nothing(tm
         "an event type of 300 characters is too long": rows(1, 30, types=("x" * 300,)),
         "day 2147483647 since 1970-01-01 is beyond": rows(1, 30, day=2**31 - 1),
         'column "correlation_id" must be Utf8, not Int64': Batch.from_arrow(number, "logs", completed=True),
+        "column 'own' is int64, but was string before": extended(1, 30, own=pa.array([1])),
+        "which Parquet does not have": extended(1, 30, other=pa.array([None], pa.month_day_nano_interval())),
     }
     async with running(tmp_path, **SMALL) as exporter:
-        await exporter.write(slice_of(rows(30)))
+        await exporter.write(slice_of(extended(30, 0, own=pa.array(["x"] * 30))))
         for said, batch in unfit.items():
             with pytest.raises(Permanent, match=said) as caught:
                 await exporter.write(slice_of(batch, start=30))
@@ -368,3 +398,26 @@ async def test_a_stopped_exporter_starts_again(tmp_path: Path) -> None:
 def test_a_wrong_section_says_what_is_wrong(config: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         ParquetConfig.model_validate(config)
+
+
+async def test_bad_rows_in_the_middle_of_a_part_are_parked_alone(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    async with running(archive, **SMALL) as exporter:
+        rig = Rig(exporter, tmp_path)
+        bad = [rows(1, 30, types=("x" * 300,)), rows(1, 71, types=("y" * 300,))]
+        rig.append(rows(30), bad[0], rows(40, 31), bad[1], rows(8, 72))
+        await rig.drain()
+        assert rig.host.counts["exporter_dead_letter_rows"] == 2
+        assert rig.host.counts["exporter_sent_spans"] == 78
+    assert numbers(archive) == [*range(30), *range(31, 71), *range(72, 80)]
+
+
+async def test_halves_of_a_part_are_each_taken_once_whoever_asks_again(tmp_path: Path) -> None:
+    part = slice_of(rows(40))
+    first, second = rows_of(part, 0, 20), rows_of(part, 20, 40)
+    async with running(tmp_path) as exporter:
+        for half in (first, first, second, second, first, part):
+            await exporter.write(half)
+        await exporter.write(slice_of(rows(5, 40), start=40))
+        await exporter.publish("log", 0, 45)
+    assert numbers(tmp_path) == list(range(45))

@@ -20,16 +20,15 @@ from colonnade.unified_schema.parquet import PARTITION_COLUMNS, file_schema
 from tests.clickhouse.rows import COLUMNS, array, batch, ns
 from tests.decode.test_decode import SPAN, START, traces
 from tests.parquet.kit import (
-    Rig,
     clickhouse_columns,
     duckdb_columns,
     expected,
     files,
-    numbers,
     pyarrow_columns,
     read,
     running,
     slice_of,
+    spooled,
 )
 from tests.servers.clickhouse import ClickHouseServer
 
@@ -187,17 +186,22 @@ def extended(rows: int, seed: int, **more: pa.Array) -> Batch:
 
 async def test_columns_outside_of_the_table_are_kept_also_when_they_show_up_late(tmp_path: Path) -> None:
     async with running(tmp_path, row_group={"max_rows": 10}) as exporter:
-        rig = Rig(exporter, tmp_path)
-        rig.append(extended(10, 0), extended(10, 10))
-        rig.append(extended(10, 20, client_ip=pa.array([f"10.0.0.{i}" for i in range(10)])))
-        rig.append(extended(10, 30, span_kind=pa.array(["server"] * 10).dictionary_encode()))
-        await rig.drain()
-    rows = pa.concat_tables(
-        [pq.read_table(tmp_path / one, partitioning=None) for one in files(tmp_path)], promote_options="default"
-    ).sort_by("correlation_id")
-    assert numbers(tmp_path) == list(range(40))
-    assert rows["client_ip"].to_pylist() == [None] * 20 + [f"10.0.0.{i}" for i in range(10)] + [None] * 10
-    assert rows["span_kind"].to_pylist() == [None] * 30 + ["server"] * 10
+        for start, more in [
+            (0, {}),
+            (10, {"client_ip": pa.array([f"10.0.0.{i}" for i in range(10)])}),
+            (20, {"span_kind": pa.array(["server"] * 10).dictionary_encode()}),
+            (30, {}),
+        ]:
+            await exporter.write(slice_of(extended(10, start, **more), start=start))
+        await exporter.publish("log", 0, 40)
+        await exporter.export(slice_of(extended(10, 40), start=40))
+    first, second = (pq.read_table(tmp_path / one, partitioning=None) for one in files(tmp_path))
+    rows = first.sort_by("correlation_id")
+    assert [int(n) for n in rows["correlation_id"].to_pylist()] == list(range(40))
+    assert rows["client_ip"].to_pylist() == [None] * 10 + [f"10.0.0.{i}" for i in range(10)] + [None] * 20
+    assert rows["span_kind"].to_pylist() == [None] * 20 + ["server"] * 10 + [None] * 10
+    assert spooled(tmp_path) == []
+    assert second.schema == first.schema, "files that begin later have the columns from the start"
 
 
 async def test_a_column_that_shows_up_after_row_groups_were_written_is_kept(tmp_path: Path) -> None:

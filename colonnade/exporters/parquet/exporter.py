@@ -77,10 +77,9 @@ class ParquetExporter(StreamExporter):
             spool.close()
 
     def fits(self, part: Slice) -> bool:
-        """Rows within `roll.max_rows`, and no column that files which have begun lack."""
-        stream = self._streams.get(part.log_id)
-        most = self.config.roll.max_rows
-        return stream is None or ((not most or stream.rows + part.rows <= most) and stream.takes(part))
+        """Rows within `roll.max_rows`."""
+        stream, most = self._streams.get(part.log_id), self.config.roll.max_rows
+        return stream is None or not most or stream.rows + part.rows <= most
 
     def full(self, log_id: str) -> bool:
         """`roll.max_bytes` is about reached, or too many files are open."""

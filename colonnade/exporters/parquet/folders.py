@@ -20,6 +20,12 @@ SPOOL = ".unpublished"
 SUFFIX = ".tmp"
 
 
+class Unwritable(Permanent):
+    """The files are at fault, and no row."""
+
+    splits = False
+
+
 class SpooledFile:
     """A file that is being made. What `append` has taken is on the disk."""
 
@@ -28,7 +34,7 @@ class SpooledFile:
         self.nbytes = 0
 
     def append(self, data: memoryview) -> None:
-        """Adds all of `data`, or nothing. Raises OSError; Permanent when what was there before is gone."""
+        """Adds all of `data`, or nothing. Raises OSError; Unwritable when what was there before is gone."""
         flags = os.O_WRONLY if self.nbytes else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         try:
             file = os.open(self.path, flags, 0o644)
@@ -53,9 +59,9 @@ class SpooledFile:
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 
-    def gone(self) -> Permanent:
+    def gone(self) -> Unwritable:
         """What to raise when somebody removed it."""
-        return Permanent("spool_lost", f"rows that were spooled are gone: {self.path} was removed or cut by others")
+        return Unwritable("spool_lost", f"rows that were spooled are gone: {self.path} was removed or cut by others")
 
 
 class Spool:

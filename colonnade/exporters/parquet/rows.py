@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow
 import pyarrow.compute
+import pyarrow.parquet
 
 from colonnade.native import Batch, cluster, store_attributes
 from colonnade.unified_schema.columns import LOW_CARDINALITY_TEXT
@@ -14,18 +15,36 @@ from colonnade.unified_schema.parquet import PARTITION_COLUMNS, file_schema
 # pyarrow has no types; `Any` says so once.
 pa: Any = pyarrow
 pc: Any = pyarrow.compute
+pq: Any = pyarrow.parquet
 
 _KNOWN = frozenset(file_schema().names) | frozenset(PARTITION_COLUMNS)
 
 
-def extensions(batches: list[Batch]) -> dict[str, Any]:
-    """Columns that the table does not have, with their types: extension columns of `unify` or of a user's processor."""
+def extensions(batches: list[Batch], known: dict[str, Any]) -> dict[str, Any]:
+    """Columns that the table does not have, with their types: extension columns of `unify` or of a user's processor.
+
+    Raises ValueError where one has another type than before (`known`), or a type that Parquet does not have.
+    """
     found: dict[str, Any] = {}
     for batch in batches:
-        if not _KNOWN.issuperset(batch.column_names):
-            fields = pa.record_batch(batch).schema
-            found |= {f.name: f.type for f in fields if f.name not in _KNOWN and not f.name.startswith("$")}
+        if _KNOWN.issuperset(batch.column_names):
+            continue
+        for field in pa.record_batch(batch).schema:
+            if field.name in _KNOWN or field.name.startswith("$"):
+                continue
+            before = known.get(field.name) or found.setdefault(field.name, _writable(field))
+            if field.type != before:
+                raise ValueError(f"column {field.name!r} is {field.type}, but was {before} before")
     return found
+
+
+def _writable(field: Any) -> Any:
+    """The field's type. Raises ValueError where Parquet has none for it."""
+    try:
+        pq.write_table(pa.table([pa.array([], field.type)], [field.name]), pa.BufferOutputStream())
+    except (pa.ArrowException, TypeError) as error:
+        raise ValueError(f"column {field.name!r} is {field.type}, which Parquet does not have") from error
+    return field.type
 
 
 def schema_of(batches: list[Batch], extensions: dict[str, Any]) -> Any:
@@ -70,12 +89,16 @@ def _stored(array: Any, field: Any) -> Any:
 
 
 def _null_where_empty(array: Any) -> Any:
-    """Text that is empty becomes null."""
+    """Text and bytes that are empty become null, and ids that are zero."""
     if array.type == LOW_CARDINALITY_TEXT:
         empty = array.dictionary.index("").as_py()
         indices = array.indices if empty < 0 else _masked(array.indices, pc.not_equal(array.indices, empty))
         return pa.DictionaryArray.from_arrays(indices, array.dictionary)
-    return _masked(array, pc.not_equal(array, "")) if array.type == pa.utf8() else array
+    if array.type in (pa.utf8(), pa.binary()):
+        return _masked(array, pc.not_equal(pc.binary_length(array), 0))
+    if pa.types.is_fixed_size_binary(array.type):
+        return _masked(array, pc.not_equal(array, _zero(array.type)))
+    return array
 
 
 def _masked(array: Any, present: Any) -> Any:

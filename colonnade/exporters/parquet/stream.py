@@ -41,14 +41,15 @@ class Stream:
     Attributes:
         name: whose rows they are, safe in a file's name.
         rows: unpublished rows.
-        end: rows of the log below are written; a part that comes again is known by it.
         extensions: columns that the table does not have, and their types.
     """
 
     def __init__(self, name: str, start: int, spool: Spool, format: Format, extensions: dict[str, Any]) -> None:
         self.name = name
         self.rows = 0
-        self.end = start
+        # How far it is written: the start of the last part, and the rows written from there.
+        self._written = (start, 0)
+        self._discarded = False
         self.extensions = extensions
         self._spool = spool
         self._format = format
@@ -81,20 +82,15 @@ class Stream:
         """The range of a publication that has begun: nothing can be added any more."""
         return self._range
 
-    def takes(self, part: Slice) -> bool:
-        """Whether a file that has begun would have room for all of the part's columns."""
-        return not any(file.begun for file in self._files.values()) or (
-            extensions(part.batches).items() <= self.extensions.items()
-        )
-
     def write(self, part: Slice, buffer_bytes: int) -> None:
         """Takes a part. Before, rows leave memory until less than `buffer_bytes` of them are there.
 
         Raises OSError; Permanent when the part can not be stored, or earlier rows are lost.
         """
         with self._lock:
-            if part.end <= self.end:
-                # Its caller was cancelled, and did not see that it was written.
+            place = (part.start, part.offset + part.rows)
+            if place <= self._written or self._discarded:
+                # Its caller was cancelled, and did not see that it was written; or nobody waits for it any more.
                 return
             folders = self._split(part)
             self._make_room(buffer_bytes)
@@ -102,7 +98,7 @@ class Stream:
                 rows = sum(batch.rows for batch in batches)
                 self._file(key).add(batches, rows, part.nbytes * rows // part.rows)
             self.rows += part.rows
-            self.end = part.end
+            self._written = place
 
     def publish(self, start: int, end: int, target: Target) -> Published:
         """Makes every file visible: first all are whole on the disk, then one after the other. Raises as `write`."""
@@ -124,16 +120,13 @@ class Stream:
                 file.discard()
             self._files = {}
             self.rows = 0
+            self._discarded = True
 
     def _split(self, part: Slice) -> dict[str, list[Batch]]:
         """The part's rows by folder."""
-        if not self.takes(part):
-            raise Permanent("unfit_rows", "rows have columns that their file has not, and it has begun")
-        for name, type in extensions(part.batches).items():
-            if self.extensions.setdefault(name, type) != type:
-                raise Permanent("unfit_rows", f"column {name} is {type}, but was {self.extensions[name]} before")
         folders: dict[str, list[Batch]] = {}
         try:
+            self.extensions.update(extensions(part.batches, self.extensions))
             for day, event_type, batches in partition(part.batches):
                 folders.setdefault(folder(day, event_type), []).extend(batches)
         except ValueError as error:
