@@ -1,4 +1,8 @@
-"""What is measured: cases by name, `store.protocol.signal.rows.encoding` and a few of their own."""
+"""What is measured: cases by name, `store.protocol.signal.rows.encoding` and a few of their own.
+
+`passthrough` is validated and not decoded; `durable` is ClickHouse with a log on disk before it; `latency` is one small
+request at a time on an idle daemon.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from fnmatch import fnmatch
 from itertools import product
 from typing import Literal
 
-Store = Literal["nop", "clickhouse", "embedded", "parquet"]
+Store = Literal["nop", "clickhouse", "embedded", "parquet", "forget"]
 Protocol = Literal["http", "grpc"]
 Signal = Literal["traces", "logs", "metrics", "gauges"]
 Encoding = Literal["none", "gzip", "zstd"]
@@ -82,7 +86,11 @@ def _others() -> Iterator[Case]:
         yield Case(f"{store}.http.gauges.512.none", store=store, signal="gauges")
     for rows in (512, 10):
         yield Case(f"durable.http.traces.{rows}.none", store="clickhouse", rows=rows, durable=True)
-    for protocol in ("http", "grpc"):
+    protocols: tuple[Protocol, ...] = ("http", "grpc")
+    for protocol in protocols:
+        for rows in (512, 10):
+            name = f"passthrough.{protocol}.traces.{rows}.none"
+            yield _with_connections(name, protocol, store="forget", rows=rows)
         yield Case(f"latency.{protocol}.traces.10.none", protocol=protocol, rows=10, connections=1, rate=100.0)
 
 

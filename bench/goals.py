@@ -26,6 +26,10 @@ GOALS: dict[str, Goal] = {
     "nop.http.traces.10.none": Goal(us_per_request=35),
     "nop.grpc.traces.10.none": Goal(us_per_request=40),
     "nop.http.gauges.512.none": Goal(cpu_s_per_m=0.7),
+    "passthrough.http.traces.512.none": Goal(cpu_s_per_m=0.4),
+    "passthrough.grpc.traces.512.none": Goal(cpu_s_per_m=0.6),
+    "passthrough.http.traces.10.none": Goal(us_per_request=15),
+    "passthrough.grpc.traces.10.none": Goal(us_per_request=25),
     "clickhouse.http.traces.512.none": Goal(
         cpu_s_per_m=2.0, store_cpu_s_per_m=6, sum_cpu_s_per_m=8, peak_rss_mib=250, rows_per_s_at_least=300_000
     ),

@@ -51,7 +51,7 @@ class Result:
 
     case: Case
     product: str
-    rounds: list[Round] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list[Round])
     peak_rss_mib: float = 0.0
     sent: int = 0
     accepted: int | None = None

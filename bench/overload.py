@@ -41,7 +41,7 @@ class Memory:
     """Samples of a process's resident memory, taken while entered."""
 
     pid: int
-    mib: list[float] = field(default_factory=list)
+    mib: list[float] = field(default_factory=list[float])
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Memory:

@@ -9,6 +9,7 @@ from bench.goals import GOALS, Goal
 from bench.measure import Result, Round
 
 OURS = "colonnade"
+REMARK_CHARS = 80
 
 
 def _per_million(value: float | None, one: Round) -> float | None:
@@ -58,7 +59,7 @@ def render(results: Sequence[Result]) -> str:
         cells = [_cell(name, style, values.get(name), goal) for name, _, style in COLUMNS]
         refused = sum(one.refused for one in result.rounds)
         lost = _lost(result) if result.rounds else ""
-        remark = result.problem.strip().splitlines()[-1] if result.problem else ""
+        remark = result.problem.strip().splitlines()[-1][:REMARK_CHARS] if result.problem else ""
         lines.append([result.case.name, result.product, *cells, f"{refused:,}", lost, remark])
     return aligned(lines)
 
