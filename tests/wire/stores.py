@@ -76,13 +76,17 @@ class Stores:
 
     def rows(self, where: str, number: int, order: str = "timestamp, event_name, id") -> list[Row]:
         """The rows for which `where` holds, once both stores have `number` of them: the same in both."""
-        count = f"SELECT count() AS n FROM events WHERE {where}"
-        for read in (self.embedded, self.remote):
-            self._await(lambda read=read: read(count)[0]["n"] == number, f"{number} rows where {where}")
+        self.await_rows(where, number)
         sql = f"SELECT * FROM events WHERE {where} ORDER BY {order}"
         embedded, remote = self.embedded(sql), self.remote(sql)
         assert embedded == remote
         return embedded
+
+    def await_rows(self, where: str, number: int) -> None:
+        """Until both stores have exactly so many rows."""
+        count = f"SELECT count() AS n FROM events WHERE {where}"
+        for read in (self.embedded, self.remote):
+            self._await(lambda read=read: read(count)[0]["n"] == number, f"{number} rows where {where}")
 
     def _await(self, holds: Callable[[], bool], what: str) -> None:
         self.daemon.wait_until(holds, what=what)

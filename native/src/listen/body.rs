@@ -15,6 +15,8 @@ use super::queue::{Full, Reservation};
 
 const DISCARD_MAX_BYTES: usize = 64 << 20;
 const DISCARD_MAX_TIME: Duration = Duration::from_secs(10);
+/// Some clients stop sending once they see the answer, and wait for the other side to end it.
+const DISCARD_IDLE: Duration = Duration::from_millis(500);
 
 /// An answer's body: at most one frame of data, then perhaps trailers.
 pub struct Reply {
@@ -117,7 +119,7 @@ impl<'a> Chunks<'a> {
 
 /// Reads what a refused client still sends, and keeps nothing; beyond the bounds its connection is cut.
 pub async fn discard(mut body: Incoming) {
-    let limits = Limits { max_bytes: DISCARD_MAX_BYTES, total: DISCARD_MAX_TIME, idle: Duration::ZERO };
+    let limits = Limits { max_bytes: DISCARD_MAX_BYTES, total: DISCARD_MAX_TIME, idle: DISCARD_IDLE };
     let mut chunks = Chunks::new(&mut body, &limits);
     let mut total = 0;
     while let Ok(Some(more)) = chunks.next().await {
