@@ -174,8 +174,6 @@ class ServerOptions:
         ping_timeout_s: float = 20.0,
         max_age_s: float = 0.0,
         max_age_grace_s: float = 0.0,
-        min_ping_interval_s: float = 0.0,
-        permit_ping_without_stream: bool = True,
         cors_origins: list[str] = ...,
         cors_headers: list[str] = ...,
         cors_exposed: list[str] = ...,

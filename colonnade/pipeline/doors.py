@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,13 +75,21 @@ class Doors:
         wanted = {opening.key: opening for opening in openings}
         specs = _specs(wanted.values())
         fresh = self._bind(specs)
+        try:
+            self._renew_tls(specs)
+        except ColonnadeError:
+            for door in fresh.values():
+                door.server.close(0)
+            raise
         self._watch()
         for key, opening in wanted.items():
             self._open(key, opening)
         gone = [door.server for address, door in self._doors.items() if address not in specs]
         for server in gone:
             server.stop_accepting()
-        self._doors = {address: fresh.get(address) or self._kept(address, spec) for address, spec in specs.items()}
+        self._doors = {
+            address: fresh.get(address) or _Door(spec, self._doors[address].server) for address, spec in specs.items()
+        }
         for address, door in self._doors.items():
             door.server.set_routes(self._routes(wanted.values(), address), server_options(door.spec))
         return gone
@@ -124,11 +133,21 @@ class Doors:
                 raise ColonnadeError("can_not_listen", f"can not listen on {address}: {error}") from error
         return fresh
 
-    def _kept(self, address: str, spec: ServerSpec) -> _Door:
-        door = self._doors[address]
-        if door.spec.settings.tls != spec.settings.tls:
-            door.server.set_tls(tls_arguments(spec))
-        return _Door(spec, door.server)
+    def _renew_tls(self, specs: dict[str, ServerSpec]) -> None:
+        """Reads the certificates of ports that stay again, also where only the files have changed; all or none."""
+        renewed: list[_Door] = []
+        for address, spec in specs.items():
+            door = self._doors.get(address)
+            if door is None or (spec.settings.tls is None and door.spec.settings.tls is None):
+                continue
+            try:
+                door.server.set_tls(tls_arguments(spec))
+            except (ValueError, OSError) as error:
+                for other in renewed:
+                    with suppress(ValueError, OSError):
+                        other.server.set_tls(tls_arguments(other.spec))
+                raise ColonnadeError("bad_certificate", f"TLS on {address}: {error}") from error
+            renewed.append(door)
 
     def _open(self, key: Key, opening: Opening) -> None:
         intake = self._intakes.get(key)

@@ -166,6 +166,7 @@ class Intake:
     def _work(self, group: RequestGroup, fanout: Fanout) -> Work:
         """Decodes and processes; on an executor thread for large groups. Malformed requests are answered by the
         listener, and leave no rows."""
+        self.host.observe("receiver_group_size", group.count, transport=self.entry.transport)
         batch = group.decode(keep_payload=fanout.keeps_payloads, whole=fanout.wants_whole, columns=fanout.needs_columns)
         work = Work(batch.rows)
         if not batch.rows:

@@ -61,7 +61,6 @@ def _http(settings: HTTPServer) -> dict[str, Any]:
 
 def _grpc(settings: GRPCServer) -> dict[str, Any]:
     parameters = settings.keepalive.server_parameters if settings.keepalive else None
-    policy = settings.keepalive.enforcement_policy if settings.keepalive else None
     return {
         "max_concurrent_streams": settings.max_concurrent_streams or 1000,
         "ping_interval_s": (parameters.time if parameters else 0) or 7200.0,
@@ -69,6 +68,4 @@ def _grpc(settings: GRPCServer) -> dict[str, Any]:
         "idle_timeout_s": parameters.max_connection_idle if parameters else 0.0,
         "max_age_s": parameters.max_connection_age if parameters else 0.0,
         "max_age_grace_s": parameters.max_connection_age_grace if parameters else 0.0,
-        "min_ping_interval_s": (policy.min_time if policy else 0) or 300.0,
-        "permit_ping_without_stream": policy.permit_without_stream if policy else False,
     }

@@ -375,10 +375,10 @@ class KeepaliveEnforcementPolicy(Settings):
     """`keepalive.enforcement_policy`."""
 
     min_time: Duration = Field(
-        default=300.0, description="A client that pings more often is disconnected; 0 = the default."
+        default=300.0, description="Accepted: pings are answered at any rate, and floods of them bounded."
     )
     permit_without_stream: bool = Field(
-        default=False, description="Let clients ping while they have no request under way."
+        default=False, description="Accepted: clients may always ping while they have no request under way."
     )
 
 

@@ -30,6 +30,7 @@ Differences from the Collector's `otlp` receiver:
 - A refusal that may be repeated always carries a delay; `partial_success` is filled in.
 - `http.read_timeout` is 2m, `http.read_header_timeout` 1m and `http.idle_timeout` 5m, not 0: a client that stops in the
   middle does not hold a connection for ever.
+- `grpc.keepalive.enforcement_policy` is accepted, and nobody is disconnected for asking whether the daemon lives.
 - `localhost` listens on IPv4 and, where the machine has it, IPv6.
 """
 

@@ -82,8 +82,7 @@ impl PyServerOptions {
                         body_idle_timeout_s=30.0, write_timeout_s=60.0, idle_timeout_s=0.0, keep_alive=true,
                         max_header_bytes=65_536, max_connections=10_000, max_concurrent_streams=1_000,
                         ping_interval_s=0.0, ping_timeout_s=20.0, max_age_s=0.0, max_age_grace_s=0.0,
-                        min_ping_interval_s=0.0, permit_ping_without_stream=true, cors_origins=vec![],
-                        cors_headers=vec![], cors_exposed=vec![], cors_max_age_s=0))]
+                        cors_origins=vec![], cors_headers=vec![], cors_exposed=vec![], cors_max_age_s=0))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         response_headers: Vec<(String, String)>,
@@ -101,15 +100,11 @@ impl PyServerOptions {
         ping_timeout_s: f64,
         max_age_s: f64,
         max_age_grace_s: f64,
-        min_ping_interval_s: f64,
-        permit_ping_without_stream: bool,
         cors_origins: Vec<String>,
         cors_headers: Vec<String>,
         cors_exposed: Vec<String>,
         cors_max_age_s: u64,
     ) -> PyResult<PyServerOptions> {
-        // Pings are answered at any rate; h2 bounds floods of them by itself.
-        let _ = (min_ping_interval_s, permit_ping_without_stream);
         let encodings = match compression {
             None => Encoding::ALL.to_vec(),
             Some(names) => names
