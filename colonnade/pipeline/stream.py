@@ -57,7 +57,7 @@ class StreamSender(Sender):
         try:
             await self.see_through(lambda: self.cursor.load(part), part)
             # A range that was written down is published as a whole, whatever is configured now.
-            if self._unpublished is not None and self.cursor.fence is None and not self.stream.fits(part):
+            if self._unpublished is not None and not self.cursor.fences and not self.stream.fits(part):
                 await self._publish()
             error = await self.see_through(lambda: self.stream.write(part), part) if part.rows else None
             if error is not None:

@@ -167,6 +167,20 @@ async def test_decoded_rows_that_nobody_completed_go_to_the_day_of_their_time(tm
     assert (table["ns"].to_pylist(), table["schema_version"].to_pylist()) == ([""], [0])
 
 
+async def test_rows_that_came_differently_stand_in_one_file(tmp_path: Path) -> None:
+    undecided, _ = native.decode("traces", [traces(SPAN)], keep_payload=True)
+    day = START // 86_400_000_000_000
+    names = ["event_type", "event_name", "correlation_id", "timestamp", "day"]
+    known = pa.record_batch(batch(2, 0, names, event_type=["trace"] * 2, event_name=["a", "b"], day=[day] * 2))
+    async with running(tmp_path) as exporter:
+        await exporter.write(slice_of(undecided, Batch.from_arrow(known, "events", completed=True)))
+        await exporter.write(slice_of(undecided, start=3))
+        await exporter.publish("log", 0, 4)
+    [one] = files(tmp_path)
+    found = pq.read_table(tmp_path / one)["event_name"].to_pylist()
+    assert sorted(found) == ["GET /cart/{id}", "GET /cart/{id}", "a", "b"]
+
+
 async def test_a_type_that_no_path_can_hold_is_escaped(tmp_path: Path) -> None:
     types = ["a/../b", "", "50%", "ünï"]
     async with running(tmp_path) as exporter:

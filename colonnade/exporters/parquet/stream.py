@@ -47,8 +47,8 @@ class Stream:
     def __init__(self, name: str, start: int, spool: Spool, format: Format, extensions: dict[str, Any]) -> None:
         self.name = name
         self.rows = 0
-        # How far it is written: the start of the last part, and the rows written from there.
-        self._written = (start, 0)
+        # Rows of the log below are written.
+        self._written = start
         self._discarded = False
         self.extensions = extensions
         self._spool = spool
@@ -88,8 +88,8 @@ class Stream:
         Raises OSError; Permanent when the part can not be stored, or earlier rows are lost.
         """
         with self._lock:
-            place = (part.start, part.offset + part.rows)
-            if place <= self._written or self._discarded:
+            end = part.start + part.offset + part.rows
+            if end <= self._written or self._discarded:
                 # Its caller was cancelled, and did not see that it was written; or nobody waits for it any more.
                 return
             folders = self._split(part)
@@ -98,7 +98,7 @@ class Stream:
                 rows = sum(batch.rows for batch in batches)
                 self._file(key).add(batches, rows, part.nbytes * rows // part.rows)
             self.rows += part.rows
-            self._written = place
+            self._written = end
 
     def publish(self, start: int, end: int, target: Target) -> Published:
         """Makes every file visible: first all are whole on the disk, then one after the other. Raises as `write`."""

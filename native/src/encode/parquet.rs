@@ -11,7 +11,7 @@ use arrow_schema::{ArrowError, DataType, Field, FieldRef};
 use hashbrown::HashMap;
 
 use crate::{
-    batch::{Batch, record_batch},
+    batch::{Batch, Signal, record_batch},
     schema::{Col, Kind},
     select::{concat, take},
 };
@@ -23,15 +23,17 @@ const RUN_MIN_ROWS: usize = 16;
 /// Days since 1970-01-01, and the event type.
 pub type Folder = (i32, String);
 
-/// The rows of every folder, in order; folders ascending. Batches of one folder are shared, not copied.
+/// The rows of every folder, in order; folders ascending. Batches of one folder are shared, not copied, but for their
+/// payloads, which a file does not need. All of them fit together, completed or not, whatever they came as.
 pub fn partition(batches: &[Batch]) -> Result<Vec<(Folder, Vec<Batch>)>, ArrowError> {
     let mut folders: BTreeMap<Folder, Vec<Batch>> = BTreeMap::new();
     for batch in batches.iter().filter(|batch| batch.rows() > 0) {
-        let batch = &conformed(batch)?;
+        let columns = conformed(batch)?;
+        let batch = Batch { signal: Signal::Events, completed: true, ..batch.with_columns(columns, false) };
         let (days, types) = (days(&batch.columns), Terms::of(&batch.columns, Col::EventType));
         let first = (days[0], types.code(0));
         if days.iter().all(|day| *day == first.0) && (1..batch.rows()).all(|row| types.code(row) == first.1) {
-            folders.entry((first.0, types.text(first.1).to_owned())).or_default().push(batch.clone());
+            folders.entry((first.0, types.text(first.1).to_owned())).or_default().push(batch);
             continue;
         }
         let mut rows: HashMap<(i32, i32), Vec<u32>> = HashMap::new();
@@ -39,7 +41,7 @@ pub fn partition(batches: &[Batch]) -> Result<Vec<(Folder, Vec<Batch>)>, ArrowEr
             rows.entry((*day, types.code(row))).or_default().push(row as u32);
         }
         for ((day, code), rows) in rows {
-            folders.entry((day, types.text(code).to_owned())).or_default().push(take(batch, &rows)?);
+            folders.entry((day, types.text(code).to_owned())).or_default().push(take(&batch, &rows)?);
         }
     }
     Ok(folders.into_iter().collect())
@@ -139,14 +141,14 @@ fn days(columns: &RecordBatch) -> Vec<i32> {
     (0..columns.num_rows()).map(|row| day(row).or_else(|| of_time(row)).unwrap_or(0)).collect()
 }
 
-/// The batch with every unified column of exactly its type, so that what is put together later fits; maps of other field
+/// The columns, every unified one of exactly its type, so that what is put together later fits; maps of other field
 /// names are renamed, not copied.
-fn conformed(batch: &Batch) -> Result<Batch, ArrowError> {
+fn conformed(batch: &Batch) -> Result<RecordBatch, ArrowError> {
     let schema = batch.columns.schema();
     let fits =
         |field: &FieldRef| Col::from_name(field.name()).is_none_or(|col| field.data_type() == col.field().data_type());
     if schema.fields().iter().all(fits) {
-        return Ok(batch.clone());
+        return Ok(batch.columns.clone());
     }
     let (mut fields, mut arrays) = (Vec::new(), Vec::new());
     for (field, array) in schema.fields().iter().zip(batch.columns.columns()) {
@@ -157,7 +159,7 @@ fn conformed(batch: &Batch) -> Result<Batch, ArrowError> {
         fields.push(Arc::new(Field::new(field.name(), array.data_type().clone(), field.is_nullable())));
         arrays.push(array);
     }
-    Ok(batch.with_columns(record_batch(fields, arrays, batch.rows())?, true))
+    record_batch(fields, arrays, batch.rows())
 }
 
 fn of_type(col: Col, array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
@@ -185,7 +187,7 @@ mod tests {
     use arrow_buffer::OffsetBuffer;
 
     use super::*;
-    use crate::batch::{Run as Payload, Signal, Source};
+    use crate::batch::{Run as Payload, Source};
 
     /// Rows of (hour since 1970-01-01, event type, service), numbered by `trace_id` from `first` on.
     fn batch(first: usize, rows: &[(i64, &str, &str)]) -> Batch {
