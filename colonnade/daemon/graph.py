@@ -94,7 +94,7 @@ def create(configuration: Configuration, services: Services, old: Graph | None =
     """Every component that is used; those that did not change are taken from the old graph. No I/O.
 
     Raises:
-        StartFailed: a factory failed.
+        StartFailed: a factory failed, or two receivers want one endpoint differently.
     """
     members: dict[Key, Member] = {}
     for key in _wanted(configuration):
@@ -110,7 +110,23 @@ def create(configuration: Configuration, services: Services, old: Graph | None =
             where = f" for pipeline {pipeline}" if pipeline else ""
             raise StartFailed(f'failed to build pipelines: failed to create "{id}" {kind}{where}: {error}') from error
         members[key] = Member(key, config, component, ComponentHost(kind, id, services, pipeline))
+    _check_endpoints(configuration, members)
     return members
+
+
+def _check_endpoints(configuration: Configuration, members: dict[Key, Member]) -> None:
+    """Raises StartFailed where two entries want one endpoint differently."""
+    from colonnade.pipeline.doors import endpoints
+
+    entries: list[tuple[ComponentId, Entry]] = []
+    for id, signal in _doorways(configuration):
+        member = members.get(("receiver", id, ""))
+        if member is not None and isinstance(member.component, Receiver):
+            entries += [(id, entry) for entry in member.component.entries() if entry.signal == signal]
+    try:
+        endpoints(entries)
+    except ColonnadeError as error:
+        raise StartFailed(f"failed to build pipelines: {error}") from error
 
 
 def _wanted(configuration: Configuration) -> list[Key]:

@@ -73,7 +73,7 @@ class Doors:
             ColonnadeError: `address_in_use` and the like; everything stays as it was.
         """
         wanted = {opening.key: opening for opening in openings}
-        specs = _specs(wanted.values())
+        specs = endpoints((opening.receiver, opening.entry) for opening in wanted.values())
         fresh = self._bind(specs)
         try:
             self._renew_tls(specs)
@@ -187,24 +187,24 @@ class Doors:
                 intake.wake()
 
 
-def _specs(openings: Iterable[Opening]) -> dict[str, ServerSpec]:
-    """The endpoints of all entries. Raises ColonnadeError when two receivers want one endpoint differently."""
+def endpoints(entries: Iterable[tuple[ComponentId, Entry]]) -> dict[str, ServerSpec]:
+    """The endpoints of receivers' entries. Raises ColonnadeError where one endpoint or path is wanted differently."""
     specs: dict[str, ServerSpec] = {}
     paths: dict[tuple[str, str, str], ComponentId] = {}
-    for opening in openings:
-        spec = opening.entry.server
+    for receiver, entry in entries:
+        spec = entry.server
         known = specs.setdefault(spec.address, spec)
         if known.protocols != spec.protocols or _shared(known.settings) != _shared(spec.settings):
             raise ColonnadeError(
                 "endpoint_conflict",
-                f"endpoint {spec.address} is used twice with different settings ({opening.receiver})",
+                f"endpoint {spec.address} is used twice with different settings or protocols (receiver {receiver})",
             )
-        for route in opening.entry.routes:
-            other = paths.setdefault((spec.address, route.method, route.path), opening.receiver)
-            if other != opening.receiver:
+        for route in entry.routes:
+            other = paths.setdefault((spec.address, route.method, route.path), receiver)
+            if other != receiver:
                 raise ColonnadeError(
                     "route_conflict",
-                    f"{route.method} {route.path} on {spec.address} is wanted by {other} and {opening.receiver}",
+                    f"{route.method} {route.path} on {spec.address} is wanted by {other} and {receiver}",
                 )
     return specs
 

@@ -64,6 +64,14 @@ def test_configuration_is_checked_before_anything_is_started(tmp_path: Path) -> 
     assert [file.name for file in tmp_path.iterdir()] == ["p.yaml"]
 
 
+def test_one_endpoint_for_two_protocols_is_told_by_validate(tmp_path: Path) -> None:
+    config = otlp_config({"nop": None}, grpc={"endpoint": "localhost:4317"}, http={"endpoint": "localhost:4317"})
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(config))
+    ended = colonnade("validate", "--config", "p.yaml", folder=tmp_path)
+    assert ended.returncode == 1
+    assert "endpoint localhost:4317 is used twice" in ended.stderr
+
+
 def test_start_says_where_it_listens_and_sigterm_ends_with_0(nop: Daemon) -> None:
     assert nop.ready_after_s < READY_WITHIN_S
     line = next(line for line in nop.lines if "Everything is ready" in line)
