@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import sys
+import time
 import uuid
 from typing import Any
 
@@ -24,6 +25,8 @@ from colonnade.daemon.logs import NAME, set_up
 from colonnade.daemon.telemetry import Metrics, MetricsPages, Process, resource_attributes
 
 READY = "Everything is ready. Begin running and processing data."
+# One Ctrl-C reaches the daemon twice where a wrapper passes it on as well.
+SAME_SIGNAL_WITHIN_S = 0.3
 # Idle threads end at once; those that wait for a store are not waited for.
 THREADS_END_WITHIN_S = 1.0
 # What the listener counts, and the instrument it becomes.
@@ -73,6 +76,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._signals = 0
+        self._signalled_at_s = 0.0
 
     async def run(self, configuration: Configuration) -> int:
         """Returns the exit status once everything is stopped.
@@ -174,7 +178,10 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
 
     def _asked_to_stop(self, number: int) -> None:
-        self._signals += 1
+        now_s = time.monotonic()
+        if self._signals and now_s - self._signalled_at_s < SAME_SIGNAL_WITHIN_S:
+            return
+        self._signals, self._signalled_at_s = self._signals + 1, now_s
         name = signal.Signals(number).name
         if self._signals > 1:
             self.logger.error("second signal (%s): exit now, without draining", name)

@@ -101,11 +101,13 @@ def server_that(fails: str) -> Iterator[str]:
         open_connections: list[socket.socket] = []
         thread = threading.Thread(target=_serve, args=(listening, fails, open_connections))
         thread.start()
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
-        listening.shutdown(socket.SHUT_RDWR)
-        thread.join()
-        for connection in open_connections:
-            connection.close()
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in open_connections:
+                connection.close()
 
 
 def _serve(listening: socket.socket, fails: str, kept: list[socket.socket]) -> None:

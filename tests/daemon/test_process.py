@@ -85,6 +85,14 @@ def test_start_says_where_it_listens_and_sigterm_ends_with_0(nop: Daemon) -> Non
     assert nop.drain() == 0
 
 
+def test_one_interrupt_that_arrives_twice_drains(nop: Daemon) -> None:
+    """As behind a wrapper that passes Ctrl-C on."""
+    nop.signal(signal.SIGINT)
+    nop.signal(signal.SIGINT)
+    assert nop.process.wait(10) == 0
+    assert "Shutdown complete." in nop.output()
+
+
 def test_port_that_is_taken_ends_with_1_and_one_error(nop: Daemon, tmp_path: Path) -> None:
     (tmp_path / "again.yaml").write_text(yaml.safe_dump(nop.config))
     ended = colonnade("run", "--config", "again.yaml", folder=tmp_path)

@@ -29,6 +29,7 @@ CONNECTIONS = 2
 MIN_SPLIT_ROWS = 256
 PREPARE_FIRST_WAIT_S = 0.5
 PREPARE_LONGEST_WAIT_S = 15.0
+EMBEDDED_OPEN_WITHIN_S = 5.0
 
 # Blocks are large and named already: the server must neither gather them nor answer before it has them.
 TOKEN = "insert_deduplication_token"
@@ -136,6 +137,9 @@ class ClickHouseExporter(Exporter):
             self._engine.database = self._options.database
             self._store = EmbeddedStore(self._engine, self.config.connection_params)
         self._opening = asyncio.create_task(self._open(), name=f"{self.id} schema")
+        if self._engine is not None:
+            # Nobody else has to be waited for: whoever reads once the daemon is ready finds the table.
+            await asyncio.wait([self._opening], timeout=EMBEDDED_OPEN_WITHIN_S)
 
     async def shutdown(self) -> None:
         task, self._opening = self._opening, None

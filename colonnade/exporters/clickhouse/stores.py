@@ -116,7 +116,7 @@ class ServerStore:
             except StoreError as failed:
                 error = failed
             except Exception as failed:
-                error = store_error(failed)
+                error = store_error(failed, self._servers[number].url)
             if error.code:
                 raise error
             self._first = (number + 1) % len(self._servers)
@@ -179,12 +179,23 @@ def connect(server: Server, config: ClickHouseConfig) -> Any:
     )
 
 
-def store_error(error: Exception) -> StoreError:
-    """What a client raised, as one class."""
+def store_error(error: Exception, url: str) -> StoreError:
+    """What a client raised, as one class; of a server that was not reached, what the system says of it."""
     code = getattr(error, "code", None) or 0
     name = getattr(error, "name", None) or ""
     text = str(error).strip() or type(error).__name__
+    if not code and (fault := _system_fault(error)):
+        text = f"does not answer at {url}: {fault}"
     return StoreError(int(code), text, str(name))
+
+
+def _system_fault(error: BaseException | None) -> str:
+    """The operating system's words under what libraries made of them; empty where it said nothing."""
+    while error is not None:
+        if isinstance(error, OSError) and not error.__cause__ and not error.__context__:
+            return error.strerror or str(error)
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 _UNESCAPED = {"n": "\n", "t": "\t", "\\": "\\", "'": "'", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
