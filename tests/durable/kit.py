@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ class Disk:
         copy.mkdir()
         for path in store.folder.iterdir():
             if path.is_file() and not path.name.endswith("-shm"):
-                shutil.copy2(path, copy / path.name)
+                with suppress(FileNotFoundError):
+                    shutil.copy2(path, copy / path.name)
         return copy
 
     async def after_crash(self, store: Store, **options: Any) -> Store:

@@ -103,9 +103,9 @@ class Catalog:
         self._connection: sqlite3.Connection | None = None
         self.fsync = fsync
 
-    def open(self) -> None:
-        """Opens or makes the file. Raises CatalogDamaged, Newer, sqlite3.Error, OSError."""
-        fresh = not self.path.exists()
+    def open(self) -> bool:
+        """Opens or makes the file; gives whether it made it. Raises CatalogDamaged, Newer, sqlite3.Error, OSError."""
+        made = False
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -114,6 +114,7 @@ class Catalog:
             if (version, application) == (0, 0) and not _tables(connection):
                 marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
                 connection.executescript(f"BEGIN; {marks} {_SCHEMA} COMMIT;")
+                made = True
             elif application != APPLICATION_ID:
                 raise CatalogDamaged("not a catalog")
             elif version > FORMAT:
@@ -128,9 +129,14 @@ class Catalog:
             raise
         self._connection = connection
         self.set_fsync(self.fsync)
-        if fresh:
+        if made:
             sync_folder(self.path.parent)
         self._make_ballast()
+        return made
+
+    @property
+    def wal(self) -> Path:
+        return self.path.with_name(NAME + "-wal")
 
     def set_fsync(self, fsync: bool) -> None:
         """Whether a commit returns after the disk has it (FULL), or after the kernel has (NORMAL)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -159,16 +160,25 @@ class DurableLog(MemoryLog):
             if start <= extent.start and extent.end <= end:
                 totals = plus(totals, extent.totals)
                 continue
-            low, high = max(start, extent.start), min(end, extent.end)
+            totals = plus(totals, self._part_of(extent, max(start, extent.start), min(end, extent.end)))
+        return totals
+
+    def _part_of(self, extent: Extent, low: int, high: int) -> Totals:
+        """What some rows of an extent come to; about, where its index is damaged, which shows when they are read."""
+        totals = Totals()
+        try:
             for entry in extent.segment.entries(self.state.record.number, low, high):
                 totals = plus(totals, _share(entry, low, high))
+        except Damaged:
+            rows, whole = high - low, extent.end - extent.start
+            return Totals(rows, *(count * rows // whole for count in extent.totals[1:]))
         return totals
 
     def appended_at_ms(self, row: int) -> int | None:
         """When the first row at or after `row` that lies somewhere was appended."""
-        for extent in self.state.extents.between(row, self.end):
-            for entry in extent.segment.entries(self.state.record.number, max(row, extent.start), extent.end)[:1]:
-                return entry.at_ms
+        for extent in self.state.extents.between(row, self.end)[:1]:
+            with suppress(Damaged):
+                return extent.segment.entries(self.state.record.number, max(row, extent.start), extent.end)[0].at_ms
         return None
 
     def at_s(self, at_ms: int | None) -> float | None:

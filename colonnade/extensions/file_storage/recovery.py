@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from colonnade.extensions.file_storage.log import DurableLog
 
 DAMAGED = "damaged"
+RUNNING = "running"
 DAMAGED_MAX_BYTES = 1 << 30
 # Where the catalog is lost, row numbers go on so much later: a name that was given to rows is never given to others.
 NUMBER_GAP = 1 << 32
@@ -105,21 +106,19 @@ def recover(folder: Path, catalog: Catalog) -> Recovered:
     # The newest first: what was moved from an older segment before a crash is taken from where it was moved to.
     for number in reversed(numbers):
         _open_segment(Segment(folder, number), by_segment.get(number, []), found)
-    for state in found.logs.values():
-        _number_on(state, found)
     return found
 
 
 def _open_catalog(folder: Path, catalog: Catalog, found: Recovered) -> tuple[dict[int, LogRecord], list[ExtentRecord]]:
-    wal = catalog.path.with_name(catalog.path.name + "-wal")
+    wal = catalog.wal
+    cut_off = (folder / RUNNING).exists() and catalog.path.exists() and not wal.exists()
     if salvage.wal_is_damaged(wal):
         keep(folder, [catalog.path, wal])
         salvage.mend(wal)
         found.in_doubt = True
         found.told.append(f"{wal.name} was damaged and has been mended: every slice that waits is in doubt")
-    fresh = not catalog.path.exists()
     try:
-        catalog.open()
+        fresh = catalog.open()
         records, known = catalog.read()
     except CatalogDamaged as error:
         kept = catalog.set_aside(folder / DAMAGED)
@@ -127,7 +126,9 @@ def _open_catalog(folder: Path, catalog: Catalog, found: Recovered) -> tuple[dic
         catalog.open()
         records, known = catalog.read()
         fresh = True
-    found.catalog_lost = fresh and any(folder.glob(PATTERN))
+    if cut_off:
+        found.told.append(f"{wal.name} is missing: the catalog has forgotten what it was told last")
+    found.catalog_lost = (fresh or cut_off) and any(folder.glob(PATTERN))
     found.in_doubt |= found.catalog_lost
     return records, known
 
@@ -138,8 +139,8 @@ def _open_segment(segment: Segment, known: list[ExtentRecord], found: Recovered)
         if salvage.wal_is_damaged(segment.wal):
             raise Damaged(segment, "its write-ahead log holds commits that can not be read")
         folded = not segment.wal.exists() or not segment.wal.stat().st_size
-        if folded and salvage.is_cut_short(segment.path):
-            raise Damaged(segment, "the file is cut short")
+        if folded:
+            segment.check_header()
         found.segments[segment.number] = segment
         if known and folded and _taken_at_word(segment, known, found):
             return
@@ -180,8 +181,8 @@ def adopt(logs: dict[int, LogState], row: LogRow, segment: Segment, entry: Entry
         segment.stored_bytes += entry.stored_bytes
 
 
-def _number_on(state: LogState, found: Recovered) -> None:
-    """The number of the next row: above everything that ever had one."""
+def number_on(state: LogState, found: Recovered) -> None:
+    """The number of the next row: above everything that ever had one. Comes last."""
     record = state.record
     ends = [record.next_row, state.extents.end]
     for cursor in record.cursors.values():

@@ -12,11 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from colonnade import native
-from colonnade.extensions.file_storage.segment import PAGE_BYTES, ROW_BITS, Damaged, Entry, LogRow, Segment, place
+from colonnade.extensions.file_storage.segment import PAGE_BYTES, Damaged, Entry, LogRow, Segment, entry_of, place
 
 # Statements that may fail while one segment is searched; each takes some 50 us.
 FAILURES_MAX = 50_000
-SQLITE_MAGIC = b"SQLite format 3\0"
 
 
 def wal_is_damaged(wal: Path) -> bool:
@@ -32,16 +31,6 @@ def wal_is_damaged(wal: Path) -> bool:
 def mend(wal: Path) -> None:
     """Lets SQLite read what comes after damaged frames. Raises OSError."""
     wal.write_bytes(native.mend_wal(wal.read_bytes(), PAGE_BYTES))
-
-
-def is_cut_short(path: Path) -> bool:
-    """Whether a database's file is shorter than it says, or says nothing. A write-ahead log may have the rest."""
-    with path.open("rb") as file:
-        head = file.read(32)
-    if head[:16] != SQLITE_MAGIC:
-        return True
-    pages = int.from_bytes(head[28:32], "big")
-    return path.stat().st_size < pages * PAGE_BYTES
 
 
 class Search:
@@ -74,10 +63,11 @@ class Search:
         found = self._select(low, high)
         if found is not None:
             return found
-        ascending = self._until_failure(low, high, "ASC")
-        descending = self._until_failure(ascending[-1][1] if ascending else low, high, "DESC")
-        between = self._halves(ascending[-1][1] if ascending else low, descending[-1][0] if descending else high)
-        return [e for _, _, e in ascending] + between + [e for _, _, e in reversed(descending)]
+        first = self._until_failure(low, high, "ASC")
+        low = place(first[-1].log, first[-1].end) if first else low
+        last = self._until_failure(low, high, "DESC")[::-1]
+        high = place(last[0].log, last[0].start) if last else high
+        return [*first, *self._halves(low, high), *last]
 
     def _halves(self, low: int, high: int) -> list[Entry]:
         if low >= high or self._failures > FAILURES_MAX:
@@ -90,17 +80,17 @@ class Search:
 
     def _select(self, low: int, high: int) -> list[Entry] | None:
         try:
-            return [entry for _, _, entry in map(_read, self._connection.execute(_SELECT, (low, high)).fetchall())]
-        except (sqlite3.Error, ValueError, TypeError):
+            return [entry_of(row) for row in self._connection.execute(_SELECT, (low, high)).fetchall()]
+        except (sqlite3.Error, ValueError):
             self._failures += 1
             return None
 
-    def _until_failure(self, low: int, high: int, order: str) -> list[tuple[int, int, Entry]]:
-        """Appends as (first place, place after, entry), as far as a walk gets."""
-        found: list[tuple[int, int, Entry]] = []
-        with suppress(sqlite3.Error, ValueError, TypeError):
+    def _until_failure(self, low: int, high: int, order: str) -> list[Entry]:
+        """The appends, as far as a walk gets."""
+        found: list[Entry] = []
+        with suppress(sqlite3.Error, ValueError):
             for row in self._connection.execute(f"{_SELECT} {order}", (low, high)):
-                found.append(_read(row))
+                found.append(entry_of(row))
         self._failures += 1
         return found
 
@@ -119,10 +109,3 @@ _SELECT = (
     "WHERE place >= ? AND place < ? ORDER BY place"
 )
 
-
-def _read(row: tuple[int, int, int, int, int, int]) -> tuple[int, int, Entry]:
-    at, rows = int(row[0]), int(row[1])
-    if rows < 1:
-        raise ValueError("no rows")
-    entry = Entry(at >> ROW_BITS, at & ((1 << ROW_BITS) - 1), rows, *map(int, row[2:]))
-    return at, at + rows, entry

@@ -44,7 +44,13 @@ WHERE place >= (SELECT coalesce(max(place), ?1) FROM appends WHERE place BETWEEN
 ORDER BY place
 """
 _DAMAGE = frozenset(
-    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ}
+    {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_IOERR_READ,
+        sqlite3.SQLITE_IOERR_SHORT_READ,
+        sqlite3.SQLITE_ERROR,  # A table that is not there.
+    }
 )
 
 
@@ -186,17 +192,34 @@ class Segment:
         with self._read() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             (application,) = connection.execute("PRAGMA application_id").fetchone()
-            if application != APPLICATION_ID or version < 1:
-                raise Damaged(self, "not a segment")
-            if version > FORMAT:
-                raise Newer(f"{self.path} has format {version}, and this program knows {FORMAT}: use a later version")
-            return [LogRow(*row) for row in connection.execute("SELECT * FROM logs ORDER BY number")]
+            self._check_format(version, application)
+            found = [LogRow(*row) for row in connection.execute("SELECT * FROM logs ORDER BY number")]
+        if not all(row.id and row.pipeline and row.signal for row in found):
+            raise Damaged(self, "a log without a name")
+        return found
+
+    def check_header(self) -> None:
+        """Looks at the file alone, which is quick: whether it is one, and as long as it says. Raises Damaged, Newer."""
+        with self.path.open("rb") as file:
+            head = file.read(100)
+        if len(head) < 100 or not head.startswith(b"SQLite format 3\0"):
+            raise Damaged(self, "the file is cut short")
+        pages, version, application = (int.from_bytes(head[at : at + 4], "big") for at in (28, 60, 68))
+        if _size(self.path) < pages * PAGE_BYTES:
+            raise Damaged(self, "the file is cut short")
+        self._check_format(version, application)
+
+    def _check_format(self, version: int, application: int) -> None:
+        if application != APPLICATION_ID or version < 1:
+            raise Damaged(self, "not a segment")
+        if version > FORMAT:
+            raise Newer(f"{self.path} has format {version}, and this program knows {FORMAT}: use a later version")
 
     def entries(self, log: int, start: int = 0, end: int = (1 << ROW_BITS) - 1) -> list[Entry]:
         """The appends of a log that begin within these rows, and the one that start lies in. Raises Damaged."""
         with self._read() as connection:
             found = connection.execute(_ENTRIES, (place(log, start), place(log, end), place(log, 0))).fetchall()
-        entries = [_entry(row) for row in found]
+            entries = [entry_of(row) for row in found]
         return [entry for entry in entries if entry.end > start]
 
     def bodies(self, log: int, start: int, end: int) -> Iterator[tuple[Entry, bytes]]:
@@ -280,7 +303,7 @@ class _Reading:
                 raise told from error
 
     def _told(self, error: BaseException) -> BaseException:
-        if isinstance(error, sqlite3.Error) and is_damage(error):
+        if isinstance(error, ValueError) or (isinstance(error, sqlite3.Error) and is_damage(error)):
             return Damaged(self._segment, str(error))
         return error
 
@@ -288,8 +311,8 @@ class _Reading:
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether SQLite says that a file is not as it was written."""
     code = getattr(error, "sqlite_errorcode", 0)
-    # Without a code: a text that is no UTF-8, a table that is not there.
-    return code in _DAMAGE or code & 0xFF in _DAMAGE or isinstance(error, sqlite3.DataError)
+    # Without a code: a text that is no UTF-8.
+    return code in _DAMAGE or code & 0xFF in _DAMAGE or not code
 
 
 def sync_folder(folder: Path) -> None:
@@ -306,7 +329,10 @@ def number_of(path: Path) -> int:
     return int(path.stem.partition("-")[2])
 
 
-def _entry(row: tuple[int, int, int, int, int, int]) -> Entry:
+def entry_of(row: Any) -> Entry:
+    """The entry that a row of the table is. Raises ValueError where it can not be one."""
+    if not all(isinstance(value, int) and value >= 0 for value in row) or not row[1]:
+        raise ValueError(f"not an entry: {row}")
     return Entry(row[0] >> ROW_BITS, row[0] & ((1 << ROW_BITS) - 1), *row[1:])
 
 

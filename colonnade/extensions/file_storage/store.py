@@ -30,12 +30,14 @@ from colonnade.extensions.file_storage.committer import Committer
 from colonnade.extensions.file_storage.log import DurableLog
 from colonnade.extensions.file_storage.recovery import (
     DAMAGED,
+    RUNNING,
     LogState,
     Ranges,
     adopt,
     bound_damaged,
     keep,
     merged,
+    number_on,
     recover,
     spelled,
 )
@@ -139,6 +141,7 @@ class Store:
         self._memory_bytes = 0
         self._owed: list[Statement] = []
         self._numbers: dict[int, int] = {}
+        self._saved_ends: dict[int, int] = {}
         self._rescues: dict[int, asyncio.Task[None]] = {}
         self._moving: asyncio.Task[None] | None = None
         self._pinned: Counter[int] = Counter()
@@ -173,8 +176,12 @@ class Store:
             self.segments[self._active.number] = self._active
             for damage in found.damaged:
                 found.told.append(self._rescue_now(damage))
+            for state in self.logs.values():
+                number_on(state, found)
             self._tell_losses(found.told)
             self._catalog.commit(self._whole_catalog())
+            # From here on the catalog has a write-ahead log, until it is closed.
+            (self.folder / RUNNING).touch()
         except Newer as error:
             self._unlock()
             raise StorageError(str(error)) from None
@@ -215,6 +222,7 @@ class Store:
             else:
                 segment.close()
         self._catalog.close()
+        (self.folder / RUNNING).unlink(missing_ok=True)
         self._unlock()
 
     def stop(self) -> None:
@@ -482,6 +490,7 @@ class Store:
                 del cursor.notes[note.start]
             self._save(
                 [
+                    sql.save_log(state.record),
                     sql.save_cursor(state.record, cursor),
                     *(sql.drop_note(state.record, cursor, note.start) for note in gone),
                 ]
@@ -616,11 +625,20 @@ class Store:
         for segment in list(self.segments.values()):
             if segment is not self._active and not self._is_needed(segment):
                 self._drop(segment)
+        self.save_ends()
         idle = time.monotonic() - self._last_append_s > TIDY_EVERY_S
         if idle and self._active.stored_bytes > IDLE_SEGMENT_BYTES and not self._is_needed(self._active):
             self._writer.submit(_Seal(), _nothing, _nothing)
         if self._moving is None and (segment := self._to_move()) is not None:
             self._moving = self._loop.create_task(self._move_out(segment), name=f"file_storage move {segment.number}")
+
+    def save_ends(self) -> None:
+        """How far logs have come: what a file that was cut short has lost after that can not be known."""
+        ends = {number: state.record.next_row for number, state in self.logs.items()}
+        grown = [number for number, end in ends.items() if self._saved_ends.get(number) != end]
+        if grown:
+            self._saved_ends = ends
+            self._save([sql.save_log(self.logs[number].record) for number in grown])
 
     def _to_move(self) -> Segment | None:
         """The segment that holds least of what is needed, where all together hold too much of what is not."""
@@ -765,9 +783,6 @@ class Store:
         logger, id = self.host.logger, self.host.id
         for sentence in told:
             logger.error("extension %s: damage in %s: %s", id, self.folder, sentence)
-        if not told:
-            return []
-        bound_damaged(self.folder)
         concerned: list[DurableLog] = []
         for state in self.logs.values():
             record = state.record
@@ -780,8 +795,8 @@ class Store:
             self.host.count("file_storage_lost_rows", rows, pipeline=record.pipeline)
             if state.log is not None:
                 concerned.append(state.log)
-        if not any(state.told_lost for state in self.logs.values()):
-            logger.info("extension %s: no row is lost that is known of", id)
+        if told:
+            bound_damaged(self.folder)
         return concerned
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
