@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from colonnade.extensions.file_storage.segment import Newer, is_damage, sync_folder
+from colonnade.extensions.file_storage.segment import Newer, is_damage, sync_folder, write_ahead
 from colonnade.pipeline.cursor import RowRanges, Totals
 
 FORMAT = 1
@@ -108,7 +108,7 @@ class Catalog:
         made = False
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            write_ahead(connection)
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             if (version, application) == (0, 0) and not _tables(connection):

@@ -191,9 +191,11 @@ def number_on(state: LogState, found: Recovered) -> None:
     last = max(ends)
     record.next_row = last + (NUMBER_GAP if found.catalog_lost else 0)
     state.forgotten = found.catalog_lost
-    if found.in_doubt:
-        for cursor in record.cursors.values():
+    for cursor in record.cursors.values():
+        if found.in_doubt:
             cursor.doubt_below = last
+        if record.next_row > last:
+            cursor.done.add(last, record.next_row)
 
 
 def _rest(cursor: CursorRecord, start: int, end: int) -> Ranges:

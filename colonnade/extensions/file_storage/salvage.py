@@ -108,4 +108,3 @@ _SELECT = (
     "SELECT place, rows, stored_bytes, nbytes, requests, at_ms FROM appends "
     "WHERE place >= ? AND place < ? ORDER BY place"
 )
-

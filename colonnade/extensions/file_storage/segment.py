@@ -136,9 +136,10 @@ class Segment:
         with closing(_connect(beside)) as connection:
             connection.executescript(
                 f"PRAGMA page_size = {PAGE_BYTES}; PRAGMA application_id = {APPLICATION_ID};"
-                f"PRAGMA user_version = {FORMAT}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-                f"BEGIN; {_SCHEMA} COMMIT; PRAGMA wal_checkpoint(TRUNCATE);"
+                f"PRAGMA user_version = {FORMAT}; PRAGMA synchronous = FULL;"
             )
+            write_ahead(connection)
+            connection.executescript(f"BEGIN; {_SCHEMA} COMMIT; PRAGMA wal_checkpoint(TRUNCATE);")
         os.rename(beside, self.path)
         sync_folder(self.path.parent)
         self._writer = _connect(self.path)
@@ -306,6 +307,13 @@ class _Reading:
         if isinstance(error, ValueError) or (isinstance(error, sqlite3.Error) and is_damage(error)):
             return Damaged(self._segment, str(error))
         return error
+
+
+def write_ahead(connection: sqlite3.Connection) -> None:
+    """Switches to a write-ahead log. SQLite does not raise where it can not, but says that it has not."""
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise sqlite3.OperationalError(f"no write-ahead log can be made (journal mode {mode})")
 
 
 def is_damage(error: sqlite3.Error) -> bool:

@@ -72,6 +72,7 @@ FULL_DELAY_S = 5.0
 CATALOG_RETRY_S = 1.0
 MAX_ROW = (1 << ROW_BITS) - 1
 LOCK = "lock"
+LOCK_POLL_S = 0.05
 
 
 class StorageError(ColonnadeError):
@@ -146,7 +147,7 @@ class Store:
         self._moving: asyncio.Task[None] | None = None
         self._pinned: Counter[int] = Counter()
         self._full = ""
-        self._lock_file: Any = None
+        self._lock_descriptor: int | None = None
         self._janitor = ThreadPoolExecutor(1, thread_name_prefix="file_storage")
         self._last_append_s = time.monotonic()
         self._tidying: asyncio.TimerHandle | None = None
@@ -247,33 +248,31 @@ class Store:
         )
 
     def _lock(self, timeout_s: float) -> None:
-        path = self.folder / LOCK
-        file = path.open("a+")
+        descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         until_s = time.monotonic() + timeout_s
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError as error:
                 if time.monotonic() < until_s:
-                    threading.Event().wait(0.05)
+                    threading.Event().wait(LOCK_POLL_S)
                     continue
-                file.seek(0)
-                who = file.read().strip() or "unknown"
-                file.close()
+                who = os.pread(descriptor, 100, 0).decode(errors="replace") or "unknown"
+                os.close(descriptor)
                 raise StorageError(
                     f"the folder {self.folder} is in use by another process ({who}): "
                     "stop it, or give each its own `directory`"
                 ) from error
-        file.truncate(0)
-        file.write(f"pid {os.getpid()}")
-        file.flush()
-        self._lock_file = file
+        self._lock_descriptor = descriptor
+        with suppress(OSError):  # Only to tell others who has it.
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"pid {os.getpid()}".encode(), 0)
 
     def _unlock(self) -> None:
-        file, self._lock_file = self._lock_file, None
-        if file is not None:
-            file.close()
+        descriptor, self._lock_descriptor = self._lock_descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def _change(self, options: Options, host: Host) -> None:
         """Another configuration's options."""
