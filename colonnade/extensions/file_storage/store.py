@@ -339,6 +339,7 @@ class Store:
             self._full = text
             self.host.report(Status("recoverable_error", text))
             self.host.logger.error("extension %s: %s; requests are refused until it can", self.host.id, text)
+            self._seal_soon()
         return Retryable("storage_full" if full else "storage_failed", text, FULL_DELAY_S)
 
     def keep_in_memory(self, log: DurableLog, stored: Stored) -> None:
@@ -354,7 +355,8 @@ class Store:
 
     def _commit_rows(self, jobs: list[_Job]) -> Segment:
         """One transaction. Gives the segment that has the rows."""
-        self._check_room()
+        if any(isinstance(job, _Append) for job in jobs):
+            self._check_room()
         if self._active.stored_bytes >= SEGMENT_BYTES or any(isinstance(job, _Seal) for job in jobs):
             self._begin_segment()
         segment, at_ms = self._active, time.time_ns() // 1_000_000
@@ -583,8 +585,16 @@ class Store:
         with suppress(RuntimeError):
             self._janitor.submit(fold)
 
+    def _seal_soon(self) -> None:
+        """Lets the newest segment end, so that it can go once what it holds is done."""
+        if self._active.stored_bytes:
+            with suppress(RuntimeError):
+                self._writer.submit(_Seal(), _nothing, _nothing)
+
     def collect(self, state: LogState, start: int, end: int) -> None:
         """Rows of a log may be done with: segments that nobody needs go."""
+        if self._full:
+            self._seal_soon()
         for extent in state.extents.between(start, end):
             if extent.segment is not self._active and not self._is_needed(extent.segment):
                 self._drop(extent.segment)
@@ -627,7 +637,7 @@ class Store:
         self.save_ends()
         idle = time.monotonic() - self._last_append_s > TIDY_EVERY_S
         if idle and self._active.stored_bytes > IDLE_SEGMENT_BYTES and not self._is_needed(self._active):
-            self._writer.submit(_Seal(), _nothing, _nothing)
+            self._seal_soon()
         if self._moving is None and (segment := self._to_move()) is not None:
             self._moving = self._loop.create_task(self._move_out(segment), name=f"file_storage move {segment.number}")
 
