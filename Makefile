@@ -29,7 +29,7 @@ NATIVE_SOURCES := $(shell find native/src -type f 2>/dev/null) $(wildcard native
 export PIP_NO_INPUT := 1
 export PATH := $(CURDIR)/$(BIN):$(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help setup native run test test-all test-rust test-python check bench bench-peers docs soak wheel clean \
+.PHONY: help setup native run test test-all test-rust test-python check bench bench-peers docs soak wheel clean bench-check \
 	needs-python needs-rust needs-npm servers
 
 help: ## List the targets
@@ -105,6 +105,7 @@ check: setup ## Format, lint, types, import contracts, and the stub against the 
 	$(CARGO) fmt --manifest-path native/Cargo.toml --check
 	$(CARGO) clippy --quiet --manifest-path native/Cargo.toml --all-targets -- -D warnings
 	$(PYTEST) tests/house/test_stub.py
+	$(BIN)/python -m bench.check
 
 soak: setup ## Long runs: bounded fuzzing and load
 	$(PYTEST) -m soak --timeout 0 $(PYTEST_ARGS)
@@ -116,6 +117,9 @@ bench: setup ## Print the table of what a million rows cost (BENCH_ARGS="--help"
 
 bench-peers: setup ## The same load on the Go Collector and Rotel as well
 	@$(BIN)/python -m bench --peers $(BENCH_ARGS)
+
+bench-check: setup ## Count the instructions of the kernels, and fail when they are more than they were
+	@$(BIN)/python -m bench.check
 
 docs: setup ## Write the reference pages from the program
 	@$(BIN)/python docs/generate.py

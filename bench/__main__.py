@@ -4,7 +4,7 @@ python -m bench                             every case
 python -m bench --list                      the names of the cases
 python -m bench --only nop.http --rounds 5  some of them
 python -m bench --peers --only goals        beside the Go Collector and Rotel, where there is a goal
-python -m bench --only scaling              how cost grows with rows, connections, columns, distinct values, threads
+python -m bench --only scaling              how cost grows with rows, connections, columns, cores and so on
 python -m bench --only overload             ten times more than the store takes, for minutes
 """
 

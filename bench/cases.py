@@ -35,6 +35,7 @@ class Case:
         rate: requests per second over all connections; 0 = as fast as answers come.
         attributes, distinct: of the corpus; None = as a shop's services have them.
         durable: whether the answer waits for a log on disk.
+        cores: how many of the machine's the product may use; None = all.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Case:
     attributes: int | None = None
     distinct: int | None = None
     durable: bool = False
+    cores: int | None = None
 
     def load_arguments(self) -> list[str]:
         """What the generator is told."""

@@ -11,13 +11,13 @@ ROOT = Path(__file__).resolve().parent.parent
 ENDS_WITHIN_S = 10.0
 
 
-def build(profile: Literal["release", "dev"] = "release") -> Path:
-    """The program; cargo builds what changed. Tests use `dev`, which `cargo test` has built already."""
+def build(profile: Literal["release", "dev"] = "release", example: str = "load") -> Path:
+    """A program of `native/examples`; cargo builds what changed. `cargo test` has built those of `dev` already."""
     command = ["cargo", "build", "--quiet", "--manifest-path", str(ROOT / "native" / "Cargo.toml")]
-    options = ["--no-default-features", "--example", "load", "--profile", profile, "--message-format=json"]
+    options = ["--no-default-features", "--example", example, "--profile", profile, "--message-format=json"]
     done = subprocess.run(command + options, check=True, stdout=subprocess.PIPE, text=True)
     artifacts = [json.loads(line) for line in done.stdout.splitlines()]
-    return Path(next(a["executable"] for a in artifacts if a.get("executable") and a["target"]["name"] == "load"))
+    return Path(next(a["executable"] for a in artifacts if a.get("executable") and a["target"]["name"] == example))
 
 
 def dump(program: Path, *arguments: str) -> bytes:

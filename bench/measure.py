@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.cases import Case
 from bench.load import Load
-from bench.process import cpu_s, peak_rss_mib
+from bench.process import cpu_s, peak_rss_mib, pin
 from bench.products import Product, Running, Stores, Unavailable
 from bench.stores import Parquet
 
@@ -135,6 +135,8 @@ def run_case(
                 continue
             stack.callback(running.store.close)
             stack.callback(running.stop)
+            if case.cores is not None:
+                pin(running.pid, range(case.cores))
             load = Load(program, running.address(case), case.load_arguments())
             stack.callback(load.close)
             benches.append(_Bench(result, running, load))

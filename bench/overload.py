@@ -73,7 +73,7 @@ def run(name: str, stores: Stores, program: Path, *, seconds: float) -> dict[str
         )
         stack.callback(running.store.close)
         stack.callback(running.stop)
-        pin(running.pid, 0)
+        pin(running.pid, [0])
         return (_flood if name == "overload" else _tenants)(running, program, stack, seconds)
 
 
@@ -81,7 +81,7 @@ def _load(running: Running, program: Path, stack: ExitStack, tenant: str, seed: 
     arguments = [text for key, value in options.items() for text in (f"--{key}", str(value))]
     load = Load(program, running.http, ["--header", f"{TENANT_HEADER}:{tenant}", "--seed", str(seed), *arguments])
     stack.callback(load.close)
-    pin(load.pid, 1)
+    pin(load.pid, [1])
     return load
 
 

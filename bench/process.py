@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -32,8 +33,7 @@ def rss_mib(pid: int) -> float:
     return psutil.Process(pid).memory_info().rss / MIB
 
 
-def pin(pid: int, core: int) -> None:
-    """Keeps every thread of a process on one core; threads that start later inherit it."""
-    process = psutil.Process(pid)
-    for thread in process.threads():
-        psutil.Process(thread.id).cpu_affinity([core])
+def pin(pid: int, cores: Sequence[int]) -> None:
+    """Keeps every thread of a process on these cores; threads that start later inherit it."""
+    for thread in psutil.Process(pid).threads():
+        psutil.Process(thread.id).cpu_affinity(list(cores))

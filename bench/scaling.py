@@ -1,4 +1,4 @@
-"""How cost grows: with rows per request, connections, columns present, distinct values, and threads.
+"""How cost grows: with rows per request, connections, columns present, distinct values, cores and threads.
 
 Each prints a table and writes it, and a plot, to a folder. There should be no cliff in any of them.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,11 @@ def _connections() -> Iterator[Variant]:
 def _distinct() -> Iterator[Variant]:
     for distinct in (10, 100, 1_000, 10_000, 100_000, 1_000_000):
         yield distinct, Case(f"scaling.distinct.{distinct}", distinct=distinct), None
+
+
+def _cores() -> Iterator[Variant]:
+    for cores in range(1, (os.cpu_count() or 1) + 1):
+        yield cores, Case(f"scaling.cores.{cores}", cores=cores), None
 
 
 def _columns(program: Path) -> Iterator[Variant]:
@@ -98,6 +103,7 @@ CURVES: dict[str, tuple[str, Callable[[Path], Iterator[Variant]]]] = {
     "scaling.connections": ("connections, 10 spans a request", lambda _: _connections()),
     "scaling.columns": ("columns present, 512 log records a request", _columns),
     "scaling.distinct": ("distinct values per high-cardinality attribute", lambda _: _distinct()),
+    "scaling.cores": ("cores of the whole daemon, beside the load", lambda _: _cores()),
 }
 NAMES = (*CURVES, "scaling.threads")
 
@@ -157,7 +163,7 @@ def _rate(work: Callable[[float, list[int]], None], threads: int, seconds: float
     return sum(counter[0] for counter in done) / (time.perf_counter() - begun)
 
 
-def _show(name: str, x_name: str, text: str, curves: dict[str, Sequence[tuple[float, float]]], folder: Path) -> None:
+def _show(name: str, x_name: str, text: str, curves: dict[str, list[tuple[Any, Any]]], folder: Path) -> None:
     print("", text, sep="\n", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.md").write_text(text + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,7 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from bench import load, table
+from bench import check, load, table
 from bench.__main__ import main
 from bench.cases import CASES, chosen
 from bench.goals import GOALS
@@ -52,7 +53,13 @@ def test_cases_are_chosen_by_beginning_and_by_pattern():
     ],
 )
 def test_a_case_prints_what_it_cost_and_loses_nothing(
-    protocol: str, signal: str, rows: int, encoding: str, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    protocol: str,
+    signal: str,
+    rows: int,
+    encoding: str,
+    program: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ):
     case = f"nop.{protocol}.{signal}.{rows}.{encoding}"
     report = tmp_path / "report.json"
@@ -85,7 +92,7 @@ def test_the_load_is_what_the_official_library_reads(program: Path, rows: int):
         metrics = ExportMetricsServiceRequest.FromString(body)
         found = [m for r in metrics.resource_metrics for scope in r.scope_metrics for m in scope.metrics]
         kinds = {metric.WhichOneof("data") for metric in found}
-        assert sum(len(getattr(metric, metric.WhichOneof("data")).data_points) for metric in found) == rows
+        assert sum(len(getattr(metric, str(metric.WhichOneof("data"))).data_points) for metric in found) == rows
         if signal == "gauges":
             assert kinds == {"gauge"}
         elif rows == 512:
@@ -116,10 +123,10 @@ def test_more_attributes_are_more_columns(program: Path):
     assert all(few < more for few, more in pairwise(counts))
 
 
-def test_refusals_are_repeated_and_count_only_when_they_succeed(start_daemon, program: Path):
+def test_refusals_are_repeated_and_count_only_when_they_succeed(start_daemon: Callable[..., Daemon], program: Path):
     """A daemon whose log is full for ever: nothing but the first requests is taken, and nothing else is counted."""
     stuck = {"clickhouse": {"endpoint": "http://127.0.0.1:1", "sending_queue": {"sizer": "items", "queue_size": 64}}}
-    daemon: Daemon = start_daemon(otlp_config(stuck))
+    daemon = start_daemon(otlp_config(stuck))
     for protocol, address in (("http", daemon.http_endpoint), ("grpc", daemon.grpc_endpoint)):
         before = daemon.metric("receiver_accepted_spans")
         generator = load.Load(program, address, ["--protocol", protocol, "--rows", "10", "--connections", "4"])
@@ -144,6 +151,15 @@ def test_a_case_that_lost_rows_has_no_figures():
 
 def test_a_missed_goal_is_marked():
     assert "2.00 (<= 0.95 !)" in table.render([_result(accepted=1000)])
+
+
+def test_a_kernel_that_takes_more_than_a_tenth_more_instructions_is_a_regression():
+    assert not check.is_regression(110, 100)
+    assert check.is_regression(111, 100)
+    assert check.is_regression(1, None)
+    assert "REGRESSION" in check.verdict("decode", 111, 100)
+    assert "ok" in check.verdict("decode", 95, 100)
+    assert set(json.loads(check.FILE.read_text())) == set(check.KERNELS)
 
 
 def test_a_plot_is_an_image_with_every_point():
