@@ -8,5 +8,5 @@
 - `stores`: where rows end, and how many are there
 - `measure`: rounds of a case; `table`: their medians
 - `sidecar`, `scaling`, `overload`: what is not a row of that table
-- `check`: instructions per row of the kernels, against `instructions.json`
+- `check`: instructions per row of the kernels, against `instructions.json`; `flame`: where the time goes
 """

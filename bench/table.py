@@ -54,6 +54,8 @@ def render(results: Sequence[Result]) -> str:
     """One line per case and product. A goal stands behind its figure as `<= 0.95`, missed ones with `!`."""
     lines = [["case", "product", *(heading for _, heading, _ in COLUMNS), "refused", "rows lost", ""]]
     for result in results:
+        if _cannot(result):
+            continue
         values = figures(result)
         goal = GOALS.get(result.case.name) if result.product == OURS else None
         cells = [_cell(name, style, values.get(name), goal) for name, _, style in COLUMNS]
@@ -62,6 +64,11 @@ def render(results: Sequence[Result]) -> str:
         remark = result.problem.strip().splitlines()[-1][:REMARK_CHARS] if result.problem else ""
         lines.append([result.case.name, result.product, *cells, f"{refused:,}", lost, remark])
     return aligned(lines)
+
+
+def _cannot(result: Result) -> bool:
+    """A peer that has no such thing; that it was left out has been said."""
+    return result.product != OURS and not result.rounds
 
 
 def _cell(name: str, style: str, value: float | None, goal: Goal | None) -> str:
@@ -88,7 +95,7 @@ def _lost(result: Result) -> str:
 def ratios(results: Iterable[Result]) -> str:
     """How many times as much each peer takes, case by case."""
     by_case: dict[str, dict[str, dict[str, float | None]]] = {}
-    for result in results:
+    for result in (result for result in results if not _cannot(result)):
         by_case.setdefault(result.case.name, {})[result.product] = figures(result)
     lines = [["case", "peer", "CPU, times ours", "store CPU", "sum", "rows/s, of ours", "peak RSS"]]
     for name, products in by_case.items():

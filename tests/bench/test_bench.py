@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from bench import check, load, table
+from bench import check, flame, load, table
 from bench.__main__ import main
 from bench.cases import CASES, chosen
 from bench.goals import GOALS
@@ -167,3 +167,34 @@ def test_a_plot_is_an_image_with_every_point():
     circles = picture.findall("{http://www.w3.org/2000/svg}circle")
     assert len(circles) == 3
     assert len({circle.get("cx") for circle in circles}) == 3
+
+
+SCRIPT = """\
+listen-0 12 1.0: 1 cpu-clock:ppp:
+\t          10 hyper::proto::read+0x1 (/x/_native.abi3.so)
+\t          20 start_thread+0x304 (/usr/lib/libc.so.6)
+
+python 11 1.0: 1 cpu-clock:ppp:
+\t          10 _native::decode::build+0x1 (/x/_native.abi3.so)
+\t          20 _PyEval_EvalFrameDefault+0x35 (/x/libpython3.11.so.1.0)
+\t          30 _PyEval_Vector+0xcf (/x/libpython3.11.so.1.0)
+
+python 11 2.0: 1 cpu-clock:ppp:
+\t          10 [unknown] (/x/libchdb.so)
+"""
+
+
+def test_a_flame_graph_stacks_functions_by_thread():
+    stacks = list(flame.stacks(SCRIPT))
+    assert stacks == [
+        ["listen-0", "start_thread", "hyper::proto::read"],
+        ["python", "python interpreter", "_native::decode::build"],
+        ["python", "libchdb.so"],
+    ]
+    root = flame.Frame("all")
+    for stack in stacks:
+        root.add(stack)
+    picture = ElementTree.fromstring(flame.render(root, "a <case>"))
+    titles = [title.text for title in picture.iter("{http://www.w3.org/2000/svg}title")]
+    assert "python: 66.7%" in titles
+    assert "_native::decode::build: 33.3%" in titles
