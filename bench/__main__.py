@@ -1,11 +1,14 @@
 """Prints what a million rows cost.
 
-python -m bench                             every case
-python -m bench --list                      the names of the cases
-python -m bench --only nop.http --rounds 5  some of them
-python -m bench --peers --only goals        beside the Go Collector and Rotel, where there is a goal
-python -m bench --only scaling              how cost grows with rows, connections, columns, cores and so on
-python -m bench --only overload             ten times more than the store takes, for minutes
+    python -m bench                             every case
+    python -m bench --list                      the names of the cases
+    python -m bench --only nop.http --rounds 5  some of them
+    python -m bench --peers --only goals        beside the Go Collector and Rotel, where there is a goal
+    python -m bench --only scaling              how cost grows with rows, connections, columns, cores and so on
+    python -m bench --only overload             ten times more than the store takes, for minutes
+
+A figure is the median of the rounds, and stands only where every row that was answered with success was found: by the
+product's own counters, and in the store. Where a line has a goal, a missed one is marked with an exclamation mark.
 """
 
 from __future__ import annotations

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from bench.cases import Case
 from bench.load import Load
@@ -47,6 +49,7 @@ class Result:
         sent, accepted, stored: rows answered with success, taken by the product's own counters, and found in the store,
             warm-up included. None where nobody counts them.
         problem: why there are no figures.
+        left_out: whether that is because the product has no such thing, or can not be started with it.
     """
 
     case: Case
@@ -57,6 +60,7 @@ class Result:
     accepted: int | None = None
     stored: int | None = None
     problem: str = ""
+    left_out: bool = False
 
     @property
     def lost(self) -> int:
@@ -128,24 +132,42 @@ def run_case(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         benches: list[_Bench] = []
         for result, product in zip(results, products, strict=True):
-            try:
-                running = product.start(case, stores, folder / product.name)
-            except Unavailable as reason:
-                result.problem = str(reason)
-                continue
-            stack.callback(running.store.close)
-            stack.callback(running.stop)
-            if case.cores is not None:
-                pin(running.pid, range(case.cores))
-            load = Load(program, running.address(case), case.load_arguments())
-            stack.callback(load.close)
-            benches.append(_Bench(result, running, load))
+            with _told(result):
+                benches.append(_begin(result, product, stores, program, folder / product.name, stack))
         for bench in benches:
-            bench.warm_up(seconds)
+            with _told(bench.result):
+                bench.warm_up(seconds)
         for number in range(rounds):
             # Each product is first in turn.
-            for bench in benches[number % len(benches) :] + benches[: number % len(benches)] if benches else []:
-                bench.result.rounds.append(bench.measure(seconds))
+            first = number % max(1, len(benches))
+            for bench in benches[first:] + benches[:first]:
+                if not bench.result.problem:
+                    with _told(bench.result):
+                        bench.result.rounds.append(bench.measure(seconds))
         for bench in benches:
-            bench.finish()
+            with _told(bench.result):
+                bench.finish()
     return results
+
+
+@contextmanager
+def _told(result: Result) -> Generator[None, None, None]:
+    """What goes wrong with one product is its own: it gets no figures, and the others go on."""
+    try:
+        yield
+    except Unavailable as reason:
+        result.problem, result.left_out = str(reason), True
+    except (AssertionError, RuntimeError, OSError, psutil.Error) as reason:
+        result.problem = str(reason) or type(reason).__name__
+
+
+def _begin(result: Result, product: Product, stores: Stores, program: Path, folder: Path, stack: ExitStack) -> _Bench:
+    case = result.case
+    running = product.start(case, stores, folder)
+    stack.callback(running.store.close)
+    stack.callback(running.close)
+    if case.cores is not None:
+        pin(running.pid, range(case.cores))
+    load = Load(program, running.address(case), case.load_arguments())
+    stack.callback(load.close)
+    return _Bench(result, running, load)

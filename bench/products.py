@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,12 @@ class Running(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Ends it, rows under way stored first."""
+        """Ends it, rows under way stored first. Raises AssertionError when it does not end."""
+
+    def close(self) -> None:
+        """Ends it in any case."""
+        with suppress(AssertionError):
+            self.stop()
 
     def address(self, case: Case) -> str:
         return self.grpc if case.protocol == "grpc" else self.http

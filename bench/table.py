@@ -51,10 +51,10 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
 
 
 def render(results: Sequence[Result]) -> str:
-    """One line per case and product. A goal stands behind its figure as `<= 0.95`, missed ones with `!`."""
+    """One line per case and product, peers that have no such thing left out. A goal stands behind its figure as `<= 0.95`, missed ones with `!`."""
     lines = [["case", "product", *(heading for _, heading, _ in COLUMNS), "refused", "rows lost", ""]]
     for result in results:
-        if _cannot(result):
+        if result.left_out and result.product != OURS:
             continue
         values = figures(result)
         goal = GOALS.get(result.case.name) if result.product == OURS else None
@@ -64,11 +64,6 @@ def render(results: Sequence[Result]) -> str:
         remark = result.problem.strip().splitlines()[-1][:REMARK_CHARS] if result.problem else ""
         lines.append([result.case.name, result.product, *cells, f"{refused:,}", lost, remark])
     return aligned(lines)
-
-
-def _cannot(result: Result) -> bool:
-    """A peer that has no such thing; that it was left out has been said."""
-    return result.product != OURS and not result.rounds
 
 
 def _cell(name: str, style: str, value: float | None, goal: Goal | None) -> str:
@@ -95,7 +90,7 @@ def _lost(result: Result) -> str:
 def ratios(results: Iterable[Result]) -> str:
     """How many times as much each peer takes, case by case."""
     by_case: dict[str, dict[str, dict[str, float | None]]] = {}
-    for result in (result for result in results if not _cannot(result)):
+    for result in (result for result in results if not result.left_out):
         by_case.setdefault(result.case.name, {})[result.product] = figures(result)
     lines = [["case", "peer", "CPU, times ours", "store CPU", "sum", "rows/s, of ours", "peak RSS"]]
     for name, products in by_case.items():
