@@ -88,7 +88,8 @@ class _Bench:
         store_after = running.store.cpu_s()
         failed = sum(done["failed"].values())
         if failed or not done["rows"]:
-            self.result.problem = f"{failed:,} requests failed, by code: {done['failed']}"
+            broken = f"{done['broken']:,} connections broken"
+            self.result.problem = f"{failed:,} requests failed, by code: {done['failed']}; {broken}"
         return Round(
             rows=done["rows"],
             requests=done["requests"],
@@ -158,7 +159,7 @@ def _told(result: Result) -> Generator[None, None, None]:
     except Unavailable as reason:
         result.problem, result.left_out = str(reason), True
     except (AssertionError, RuntimeError, OSError, psutil.Error) as reason:
-        result.problem = str(reason) or type(reason).__name__
+        result.problem = result.problem or str(reason) or type(reason).__name__
 
 
 def _begin(result: Result, product: Product, stores: Stores, program: Path, folder: Path, stack: ExitStack) -> _Bench:

@@ -51,7 +51,10 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
 
 
 def render(results: Sequence[Result]) -> str:
-    """One line per case and product, peers that have no such thing left out. A goal stands behind its figure as `<= 0.95`, missed ones with `!`."""
+    """One line per case and product, peers that have no such thing left out.
+
+    A goal stands behind its figure as `<= 0.95`, with `!` where it is missed.
+    """
     lines = [["case", "product", *(heading for _, heading, _ in COLUMNS), "refused", "rows lost", ""]]
     for result in results:
         if result.left_out and result.product != OURS:
