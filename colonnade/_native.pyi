@@ -304,6 +304,23 @@ def decode(
 def validate(signal: str, payload: bytes) -> int:
     """How many rows an OTLP request has. Raises NativeError (`malformed`) where it is none."""
 
+class AttributeEdit:
+    """Actions on attributes of records or resources, taken in order; `include` and `exclude` say on which rows."""
+
+    def __init__(
+        self,
+        target: Literal["record", "resource"],
+        actions: list[dict[str, Any]],
+        *,
+        include: dict[str, Any] | None = None,
+        exclude: dict[str, Any] | None = None,
+    ) -> None: ...
+    def apply(self, batch: Batch) -> Batch:
+        """The changed batch; the same one, payloads and all, where nothing changed."""
+
+def regex_groups(pattern: str) -> list[str | None]:
+    """The names of an expression's groups. Raises ValueError where it is none."""
+
 def pack(parts: Sequence[Batch | bytes], encoding: str, level: int | None = None) -> bytes:
     """One body of all parts (a batch stands for its payloads), compressed. Raises ValueError."""
 

@@ -14,7 +14,8 @@ fn main() {
     fs::write(out.with_file_name("keys.rs"), keys(&attributes)).expect("OUT_DIR is writable");
 }
 
-/// The function `rules`: what an attribute's key feeds, and the table `CANONICAL`. Names stand old to current, so the line is the rank.
+/// The function `rules`: what an attribute's key feeds, and the tables `CANONICAL` and `KEYS`. Names stand old to
+/// current, so the line is the rank.
 fn keys(table: &Path) -> String {
     let mut reader = csv::Reader::from_path(table).expect("otel_attributes.csv is readable");
     let (mut rules, mut homes): (BTreeMap<String, String>, _) = (BTreeMap::new(), String::new());
@@ -37,6 +38,7 @@ fn keys(table: &Path) -> String {
     }
     // By length first: the compiler tries byte strings one after the other.
     let mut lengths: BTreeMap<usize, String> = BTreeMap::new();
+    let names: String = rules.keys().map(|key| format!("\"{key}\", ")).collect();
     for (key, list) in rules {
         writeln!(lengths.entry(key.len()).or_default(), "            b\"{key}\" => &[{list}],")
             .expect("writing to a String");
@@ -49,7 +51,8 @@ fn keys(table: &Path) -> String {
     out + "        _ => &[],\n    }\n}\n\n"
         + &format!(
             "/// The attributes that a column may hold alone: key, column, whether resources have it; else records.\n\
-             pub static CANONICAL: &[(&str, Col, bool)] = &[\n{homes}];\n"
+             pub static CANONICAL: &[(&str, Col, bool)] = &[\n{homes}];\n\n\
+             /// Every key that feeds a column.\npub static KEYS: &[&str] = &[{names}];\n"
         )
 }
 

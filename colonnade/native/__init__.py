@@ -1,15 +1,8 @@
 """The door to the native part: the only module that imports the binary one."""
 
-import os
-
-# The allocator reads its options when the binary is loaded. A huge page is cleared as a whole for the few columns that
-# are put on it, which costs more than decoding them; pages that are given back at once are asked for again by the next
-# group.
-os.environ.setdefault("MIMALLOC_ALLOW_THP", "0")
-os.environ.setdefault("MIMALLOC_PURGE_DELAY", "1000")
-
 from colonnade._native import (
     Answer,
+    AttributeEdit,
     Batch,
     Call,
     Channel,
@@ -39,6 +32,7 @@ from colonnade._native import (
     protobuf_to_json,
     read_export_response,
     read_status,
+    regex_groups,
     slug,
     store_attributes,
     survey_wal,
@@ -49,6 +43,7 @@ from colonnade._native import (
 
 __all__ = [
     "Answer",
+    "AttributeEdit",
     "Batch",
     "Call",
     "Channel",
@@ -78,6 +73,7 @@ __all__ = [
     "protobuf_to_json",
     "read_export_response",
     "read_status",
+    "regex_groups",
     "slug",
     "store_attributes",
     "survey_wal",

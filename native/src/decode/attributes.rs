@@ -243,7 +243,7 @@ fn holds_text(col: Col) -> bool {
 }
 
 /// Whether the column's value is the attribute's very value.
-fn same(value: Any, cell: &Cell) -> bool {
+pub fn same(value: Any, cell: &Cell) -> bool {
     match (value, cell) {
         (Any::Text(text), Cell::Text(cell)) => !text.is_empty() && *text == **cell,
         (Any::Int(value), Cell::Int(cell)) => value == *cell,
@@ -253,7 +253,7 @@ fn same(value: Any, cell: &Cell) -> bool {
     }
 }
 
-fn convert<'a>(rule: &Rule, value: Any<'a>, kind: i64, arena: &'a Arena) -> Option<Cell<'a>> {
+pub fn convert<'a>(rule: &Rule, value: Any<'a>, kind: i64, arena: &'a Arena) -> Option<Cell<'a>> {
     match rule.col.kind() {
         Kind::Int64 | Kind::Int32 | Kind::UInt32 | Kind::UInt16 | Kind::UInt8 => whole(rule, value).map(Cell::Int),
         Kind::Float64 => match value {

@@ -129,6 +129,19 @@ impl Terms {
         }
     }
 
+    /// Whether any row has a text.
+    pub fn any(&self) -> bool {
+        self.keys.iter().any(|key| *key != 0)
+    }
+
+    /// Sets the text of a row, whatever the others have.
+    pub fn replace(&mut self, row: usize, key: i32) {
+        if self.keys.len() <= row {
+            self.keys.resize(row + 1, 0);
+        }
+        self.keys[row] = key;
+    }
+
     /// The column; rows beyond the last that was set are empty.
     pub fn finish(mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
         self.keys.resize(rows, 0);

@@ -19,7 +19,7 @@
 //! per scope ([`validate::MAX_COPIED_BYTES`]), bytes per call ([`MAX_CALL_BYTES`]).
 
 pub mod any_value;
-mod attributes;
+pub(crate) mod attributes;
 pub(crate) mod columns;
 pub mod compression;
 mod context;

@@ -42,6 +42,11 @@ impl Parts {
         self.arrays[col as usize] = Some(array);
     }
 
+    /// Exchanges a column, or takes it out.
+    pub fn put(&mut self, col: Col, array: Option<ArrayRef>) {
+        self.arrays[col as usize] = array;
+    }
+
     /// Takes a column of another name out.
     pub fn take_other(&mut self, name: &str) -> Option<ArrayRef> {
         let at = self.others.iter().position(|(field, _)| field.name() == name)?;

@@ -2,6 +2,7 @@
 
 pub mod attribute;
 pub mod columns;
+pub mod edit;
 pub mod ids;
 pub mod unify;
 pub mod url;

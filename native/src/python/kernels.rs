@@ -71,6 +71,7 @@ fn ns_slug(name: &str) -> String {
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    super::edit::register(module)?;
     module.add_class::<Unify>()?;
     module.add_function(wrap_pyfunction!(ns_slug, module)?)
 }

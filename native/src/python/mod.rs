@@ -2,6 +2,7 @@
 
 mod batch;
 mod decode;
+mod edit;
 mod encode;
 mod error;
 mod ipc;

@@ -26,7 +26,7 @@ use std::fmt;
 use self::{
     logs::Logs,
     origin::Origins,
-    own::{Fed, Homes, Own},
+    own::{Homes, Own},
     points::Points,
     requests::{Groups, Record, assemble},
     rows::{MapColumn, Text},
@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     batch::{Batch, Signal},
-    decode::{json::Fault, reserved},
+    decode::{json::Fault, keys::Fed, reserved},
     protobuf::Writer,
     schema::Col,
 };

@@ -4,7 +4,6 @@ use hashbrown::HashMap;
 
 use super::{
     EncodeError, Result,
-    own::Fed,
     requests::{Group, Groups},
     rows::{Terms, Text},
     value::{self, attribute, pair, whole},
@@ -13,7 +12,7 @@ use crate::{
     batch::Batch,
     decode::{
         json::reader::Reader,
-        keys::CANONICAL,
+        keys::{CANONICAL, Fed},
         reserved::{ENVIRONMENT, ENVIRONMENT_OLD},
     },
     protobuf::Writer,

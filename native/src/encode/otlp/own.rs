@@ -9,31 +9,10 @@ use super::{
 };
 use crate::{
     batch::Batch,
-    decode::keys::{CANONICAL, rules},
+    decode::keys::{CANONICAL, Fed},
     protobuf::Writer,
-    schema::{COLUMN_COUNT, Col, Kind},
+    schema::{Col, Kind},
 };
-
-/// The columns that some attributes feed: such a column is no attribute's only home.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Fed([u64; COLUMN_COUNT.div_ceil(64)]);
-
-impl Fed {
-    pub fn by(&mut self, key: &str) {
-        for rule in rules(key.as_bytes()) {
-            self.0[rule.col as usize / 64] |= 1 << (rule.col as usize % 64);
-        }
-    }
-
-    pub fn has(&self, col: Col) -> bool {
-        self.0[col as usize / 64] & 1 << (col as usize % 64) != 0
-    }
-
-    pub fn and(mut self, other: Fed) -> Fed {
-        self.0.iter_mut().zip(other.0).for_each(|(word, more)| *word |= more);
-        self
-    }
-}
 
 /// One row of a map column: the user's entries and ours.
 #[derive(Default)]
