@@ -1,6 +1,6 @@
 """A durable log whose n-th change of a file fails, for all n: what was answered is there, what was refused is not.
 
-Run with `fault.c` preloaded: `python -m tests.durable.faulty KIND ERROR STEP` tries every STEP-th n and prints how many.
+Run with `fault.c` preloaded: `python -m tests.durable.faulty KIND ERROR STEP` tries every STEP-th n, prints how many.
 """
 
 from __future__ import annotations

@@ -228,7 +228,7 @@ class Rounds:
         assert "Traceback" not in daemon.output(), daemon.output()
 
     def _load(self, daemon: Daemon, seconds: float) -> bool:
-        """Clients until the daemon has died, or for so long; it is killed while they send. Whether it died by itself."""
+        """Clients until the daemon has died, or is killed after so long while they send. Whether it died by itself."""
         stop = threading.Event()
         with ThreadPoolExecutor(CLIENTS + 1) as threads:
             clients = [threads.submit(self._client, daemon, stop, n % 2 == 0, n) for n in range(CLIENTS)]

@@ -69,7 +69,7 @@ async def outcome(disk: Disk, folder: Path) -> tuple[list[int], int]:
     cursor.ack(part)
     await disk.close(store)
     assert disk.host.counts["file_storage_lost_rows"] >= lost
-    assert not list(folder.glob("segment-*"))
+    assert not files(folder, "segment-*")
     return rows, int(disk.host.counts["file_storage_lost_rows"])
 
 

@@ -1,4 +1,4 @@
-"""The n-th write, fsync, rename, truncation or removal fails, for all n: nothing answered is lost, nothing refused stays."""
+"""The n-th change of a file fails, for all n: nothing answered is lost, nothing refused stays."""
 
 from __future__ import annotations
 

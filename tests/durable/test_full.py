@@ -1,4 +1,4 @@
-"""A full disk: requests are refused with a delay, nothing is lost, and all is well again by itself once there is room."""
+"""A full disk: requests are refused with a delay, nothing is lost, and all is well again once there is room."""
 
 from __future__ import annotations
 
