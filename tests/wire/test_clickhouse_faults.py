@@ -62,7 +62,7 @@ def test_a_server_killed_under_load_loses_and_doubles_nothing(start_daemon: Star
             assert {refusal[:2] for refusal in load.refused} == {("http", "503"), ("grpc", "UNAVAILABLE")}
             assert all(wait is not None and wait >= 1 for _, _, wait in load.refused)
             assert daemon.metric("exporter_enqueue_failed_spans", exporter="clickhouse") > 0
-            assert f"ClickHouse does not answer at {server.url}: " in daemon.output()
+            daemon.wait_until(lambda: f"ClickHouse does not answer at {server.url}: " in daemon.output())
             # The other exporter has all that was accepted while this one stands still.
             daemon.wait_until(lambda: daemon.metric("exporter_lag_rows", exporter="nop") == 0)
             server = ClickHouseServer.start(*where)
