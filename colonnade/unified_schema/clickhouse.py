@@ -57,6 +57,19 @@ _TYPES = {
     "map<string,string>": "Map(LowCardinality(String), String)",
 }
 
+# Types of extension columns by Arrow's name of them; None is absent, and text is empty instead.
+_EXTENSION_TYPES = {
+    **dict.fromkeys(("string", "large_string", "string_view", "binary", "large_binary"), "String"),
+    **{f"int{bits}": f"Nullable(Int{bits})" for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": f"Nullable(UInt{bits})" for bits in (8, 16, 32, 64)},
+    "float": "Nullable(Float32)",
+    "double": "Nullable(Float64)",
+    "bool": "Nullable(Bool)",
+    "timestamp[ns, tz=UTC]": "Nullable(DateTime64(9, 'UTC'))",
+    "date32[day]": "Nullable(Date32)",
+    "dictionary<values=string, indices=int32, ordered=0>": "LowCardinality(String)",
+}
+
 _ALIASES = {"timestamp_ns": "toUnixTimestamp64Nano(timestamp)"}
 ORDER_BY = "(toStartOfFiveMinutes(timestamp), ns, event_type, service_name, timestamp)"
 PARTITION_BY = "day"
@@ -176,6 +189,14 @@ def add_columns(options: TableOptions, present: set[str]) -> str | None:
             changes.append(f"ADD COLUMN IF NOT EXISTS {column.ddl} {place}")
         after = column.name
     return f"ALTER TABLE {options.name()}{options.on_cluster} {', '.join(changes)}" if changes else None
+
+
+def add_extension(options: TableOptions, name: str, arrow_type: str) -> str | None:
+    """An ALTER that adds a column which is no part of the schema; None where the table has no type for it."""
+    type = _EXTENSION_TYPES.get(arrow_type)
+    if type is None:
+        return None
+    return f"ALTER TABLE {options.name()}{options.on_cluster} ADD COLUMN IF NOT EXISTS {quoted(name)} {type}"
 
 
 def modify_ttl(options: TableOptions) -> str:

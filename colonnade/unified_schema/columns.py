@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -106,3 +107,26 @@ def otel_attributes() -> tuple[OtelAttribute, ...]:
 def arrow_schema() -> pa.Schema:
     """All columns in flight."""
     return pa.schema([column.arrow_field for column in columns()])
+
+
+def extension_fields(batches: Iterable[Any]) -> list[pa.Field[pa.DataType]]:
+    """Columns of rows in flight that the table does not have, once per name and type: extension columns of `unify`, or
+    of a user's processor. Those that begin with `$` are in flight only.
+
+    Args:
+        batches: of `colonnade.native`, or anything else with `column_names` that speaks Arrow's C interface.
+    """
+    found: dict[tuple[str, str], pa.Field[pa.DataType]] = {}
+    for batch in batches:
+        if _names().issuperset(batch.column_names):
+            continue
+        fields: list[pa.Field[pa.DataType]] = list(pa.record_batch(batch).schema)
+        for field in fields:
+            if field.name not in _names() and not field.name.startswith("$"):
+                found.setdefault((field.name, str(field.type)), field)
+    return list(found.values())
+
+
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(column.name for column in columns())

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from colonnade.exporters.clickhouse import ClickHouseExporter
+from colonnade.native import Batch
+from colonnade.pipeline.errors import Permanent
 from tests.clickhouse.kit import running, slice_of
 from tests.clickhouse.rows import COLUMNS, batch, select, stored
 from tests.servers.clickhouse import ClickHouseServer
@@ -91,3 +95,55 @@ async def test_all_172_columns_can_be_asked_for(config: dict[str, Any]) -> None:
         names = answer(exporter, f"SELECT name FROM system.columns WHERE {where} ORDER BY position")
         assert [row[0] for row in names] == list(COLUMNS)
         assert len(names) == 172
+
+
+EXTENSIONS: dict[str, pa.Array] = {
+    "span_kind": pa.array(["server", None, "client"]).dictionary_encode().fill_null(""),
+    "tier": pa.array(["gold", "", "free"]),
+    "seats": pa.array([5, None, 0], pa.int32()),
+    "discount": pa.array([0.5, None, 0.0]),
+    "trial": pa.array([True, None, False]),
+    "renewed": pa.array([1_790_000_000_123_456_789, None, 0], pa.timestamp("ns", "UTC")),
+    "closes": pa.array([date(2026, 11, 25), None, date(1970, 1, 1)]),
+}
+
+
+def extended(columns: dict[str, pa.Array]) -> Batch:
+    table = pa.record_batch(batch(3, 0, ["timestamp", "day", "correlation_id"]))
+    for name, array in columns.items():
+        table = table.append_column(name, array)
+    return Batch.from_arrow(table, "traces", completed=True)
+
+
+async def test_columns_that_the_schema_lacks_are_added_to_the_table(config: dict[str, Any]) -> None:
+    async with running(config) as exporter:
+        await exporter.export(slice_of(batch(3, 3), log="before"))
+        await exporter.export(slice_of(batch(3, 6), extended(EXTENSIONS), log="with"))
+        shown = ", ".join(EXTENSIONS).replace("renewed", "toUnixTimestamp64Nano(renewed)")
+        rows = answer(exporter, f"SELECT {shown} FROM {exporter._options.name()} ORDER BY correlation_id")
+    assert rows == [
+        ["server", "gold", 5, 0.5, True, 1_790_000_000_123_456_789, "2026-11-25"],
+        ["", "", None, None, None, None, None],
+        ["client", "free", 0, 0.0, False, 0, "1970-01-01"],
+        *[["", "", None, None, None, None, None]] * 6,
+    ]
+
+
+async def test_columns_are_named_when_no_table_may_be_changed(
+    config: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(config) as exporter:
+        await exporter._ready()
+    async with running(config | {"create_schema": False}) as exporter:
+        for log in "ab":
+            await exporter.export(slice_of(extended(EXTENSIONS), log=log))
+        assert answer(exporter, f"SELECT count() FROM {exporter._options.name()}") == [[6]]
+    told = [line for line in caplog.messages if "whose values are not stored" in line]
+    assert len(told) == 1
+    assert [name for name in EXTENSIONS if name not in told[0]] == []
+
+
+async def test_a_column_of_a_type_that_the_table_can_not_have_is_refused(config: dict[str, Any]) -> None:
+    async with running(config) as exporter:
+        with pytest.raises(Permanent, match=r"'tags' is list<item: string>, which is not sent to ClickHouse"):
+            await exporter.export(slice_of(extended({"tags": pa.array([["a"], [], ["b"]])})))

@@ -10,6 +10,7 @@
 
 Every signal goes to one table, `events` (key `table`): the 172 unified columns. Database, table, missing columns and
 views are made at start; the views have the names and shapes of the Collector's tables, for readers that expect them.
+Columns that rows have besides (`unify: extension_columns`, a processor of your own) are added when they come.
 
 A slice of the log (about 100,000 rows or 5 s; 1 s with an embedded store) becomes one Native block per day, sorted by
 the table's key, and one insert each, named by `insert_deduplication_token` after the slice's place in the log: sending

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from colonnade.exporters.clickhouse import asking
 from colonnade.exporters.clickhouse.config import ClickHouseConfig
 from colonnade.exporters.clickhouse.errors import AUTH_DELAY_S, BACK_PRESSURE_DELAY_S, Action, StoreError
-from colonnade.exporters.clickhouse.schema import Table, prepare
+from colonnade.exporters.clickhouse.schema import Table, extend, prepare
 from colonnade.exporters.clickhouse.stores import EmbeddedStore, ServerStore, Store
 from colonnade.native import Batch, NativeBlock, NativeError, encode_native
 from colonnade.pipeline import embedded_engine
@@ -19,6 +19,7 @@ from colonnade.pipeline.acquire import acquire
 from colonnade.pipeline.component import ComponentId, Exporter, Host, Slice, SliceLimits, Status
 from colonnade.pipeline.errors import ColonnadeError, Permanent, Retryable
 from colonnade.pipeline.log import cut_rows
+from colonnade.unified_schema.columns import extension_fields
 
 MIB = 1 << 20
 # The server's CPU per row falls threefold from 8,000 to 200,000 rows an insert.
@@ -120,6 +121,7 @@ class ClickHouseExporter(Exporter):
         self._table: Table | None = None
         self._opening: asyncio.Task[None] | None = None
         self._promised = ""
+        self._not_stored: frozenset[str] = frozenset()
 
     async def start(self, host: Host) -> None:
         self._host = host
@@ -170,7 +172,7 @@ class ClickHouseExporter(Exporter):
             raise self._outcome(error) from None
 
     async def _export(self, part: Slice) -> None:
-        table, name = await self._ready(), self._name(part)
+        table, name = await self._ready_for(part), self._name(part)
         progress = Progress(part, name, self._options.name())
         if not progress.same_place:
             self._host.logger.warning(
@@ -267,6 +269,31 @@ class ClickHouseExporter(Exporter):
                     raise Retryable(outcome.code, outcome.message, delay_s) from None
                 self._tell_promise(self._table)
             return self._table
+
+    async def _ready_for(self, part: Slice) -> Table:
+        """The table, with the columns that these rows have besides the schema's. Raises Retryable, Permanent."""
+        table = await self._ready()
+        fields = await self._host.compute(extension_fields, part.batches)
+        names = {name for name, _ in table.columns} | self._not_stored
+        lacking = [(field.name, str(field.type)) for field in fields if field.name not in names]
+        if not lacking or (store := self._store) is None:
+            return table
+        if not self.config.create_schema:
+            self._not_stored |= {name for name, _ in lacking}
+            self._host.logger.warning(
+                "exporter %s: table %s lacks columns whose values are not stored: %s (create_schema: true adds them)",
+                *(self.id, self._options.name(), ", ".join(name for name, _ in lacking)),
+            )
+            return table
+        try:
+            await self._host.run(extend, store, self._options, lacking)
+        except ValueError as error:
+            raise Permanent("unfit_rows", f"rows can not be sent to ClickHouse: {error}") from None
+        self._table = None
+        table = await self._ready()
+        # Columns that the table computes take no data.
+        self._not_stored |= {name for name, _ in lacking} - {name for name, _ in table.columns}
+        return table
 
     async def _open(self) -> None:
         """Waits for the store, so that the table is there before the first row; trouble is told once, not each time."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import zlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from colonnade.exporters.clickhouse.errors import StoreError
@@ -62,6 +63,17 @@ def prepare(
             *(options.database, options.table, ddl.DEDUPLICATION_WINDOW),
         )
     return table
+
+
+def extend(store: Store, options: ddl.TableOptions, fields: Iterable[tuple[str, str]]) -> None:
+    """Adds columns that rows have besides the schema's: (name, Arrow type). Raises StoreError, or ValueError where
+    ClickHouse has no such type.
+    """
+    for name, type in fields:
+        alter = ddl.add_extension(options, name, type)
+        if alter is None:
+            raise ValueError(f"column {name!r} is {type}, which is not sent to ClickHouse")
+        store.execute(alter)
 
 
 def _definition(store: Store, options: ddl.TableOptions) -> tuple[str, str]:

@@ -9,32 +9,25 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from colonnade.native import Batch, cluster, store_attributes
-from colonnade.unified_schema.columns import LOW_CARDINALITY_TEXT
-from colonnade.unified_schema.parquet import PARTITION_COLUMNS, file_schema
+from colonnade.unified_schema.columns import LOW_CARDINALITY_TEXT, extension_fields
+from colonnade.unified_schema.parquet import file_schema
 
 # pyarrow has no types; `Any` says so once.
 pa: Any = pyarrow
 pc: Any = pyarrow.compute
 pq: Any = pyarrow.parquet
 
-_KNOWN = frozenset(file_schema().names) | frozenset(PARTITION_COLUMNS)
-
 
 def extensions(batches: list[Batch], known: dict[str, Any]) -> dict[str, Any]:
-    """Columns that the table does not have, with their types: extension columns of `unify` or of a user's processor.
+    """Columns that the table does not have, with their types.
 
     Raises ValueError where one has another type than before (`known`), or a type that Parquet does not have.
     """
     found: dict[str, Any] = {}
-    for batch in batches:
-        if _KNOWN.issuperset(batch.column_names):
-            continue
-        for field in pa.record_batch(batch).schema:
-            if field.name in _KNOWN or field.name.startswith("$"):
-                continue
-            before = known.get(field.name) or found.setdefault(field.name, _writable(field))
-            if field.type != before:
-                raise ValueError(f"column {field.name!r} is {field.type}, but was {before} before")
+    for field in extension_fields(batches):
+        before = known.get(field.name) or found.setdefault(field.name, _writable(field))
+        if field.type != before:
+            raise ValueError(f"column {field.name!r} is {field.type}, but was {before} before")
     return found
 
 
