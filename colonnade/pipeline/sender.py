@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
 from colonnade.pipeline import faults
-from colonnade.pipeline.component import NOUNS, Exporter, Host, Processor, Slice, SliceLimits, Status
+from colonnade.pipeline.component import NOUNS, Exporter, Host, Processor, Slice, SliceLimits, Status, StreamExporter
 from colonnade.pipeline.dead_letter import DeadLetters
 from colonnade.pipeline.errors import ColonnadeError, Permanent, Retryable, ShuttingDown
 from colonnade.pipeline.halving import Halving, by_reason
@@ -40,10 +40,14 @@ class LeftInLog(Exception):
 
 
 def slice_limits(exporter: Exporter, processors: list[Processor]) -> SliceLimits:
-    """The exporter's slice, as `batch` processors and then `sending_queue.batch` change it where values are set."""
+    """The exporter's slice, as `batch` processors and then `sending_queue.batch` change it where values are set.
+
+    A stream exporter rolls as its own section says: files as small as `batch` makes requests would be of no use.
+    """
     limits = exporter.slice
-    for processor in processors:
-        limits = processor.slices(limits)
+    if not isinstance(exporter, StreamExporter):
+        for processor in processors:
+            limits = processor.slices(limits)
     return _queue_limits(exporter.queue, limits)
 
 

@@ -9,6 +9,7 @@
 Batching happens where an exporter reads the hand-over log, after the rows are safe: nothing can be lost here, and an
 exporter's errors reach the queue's accounts. Only keys that the file sets change a slice; at defaults the exporter's
 own size holds, because a store knows best what it likes. `sending_queue.batch` of an exporter comes after, and wins.
+Exporters that write files roll as their own section says (`roll` of `parquet`).
 
 Specification: the Collector's `batch` processor. Differences: sizes count rows; `metadata_keys` is refused, use
 `sending_queue.batch.partition.metadata_keys` of the exporter; `timeout: 0` sends at once.

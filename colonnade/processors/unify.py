@@ -17,7 +17,8 @@ What it fills, where absent: `ns` (the request's tenant, else `ns_attribute`, el
 (deterministic: a request sent again makes the same rows), `timestamp`, `timestamp_ns`, `http_host`, `http_path`,
 `http_query`, `page_search` and `campaign_*` out of `http_url`, `resource_ns`, `day`, `hour`, `visibility`,
 `ingested_at`, `batch_id`, `schema_version`, and what `columns` says. `day` and `hour` follow `timestamp` within
-`day_window` of `ingested_at`, else `ingested_at`, so that wrong clocks do not make a partition each.
+`day_window` of `ingested_at`, else `ingested_at`, so that wrong clocks do not make a partition each. A column that
+`columns` fills is like any other: rows that are sent on as OTLP have the attribute of that column as well.
 
 Soft checks: rows that lack what their event type should have (a span its ids, a log its level), or lie more than a day
 ahead of the clock, are counted in `otelcol_processor_unify_soft_violations`, and kept.

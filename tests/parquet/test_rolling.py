@@ -11,8 +11,11 @@ import pytest
 from colonnade.exporters.parquet import ParquetExporter
 from colonnade.exporters.parquet.stream import FOLDERS_MAX, OPEN_FILES_MAX
 from colonnade.native import Batch
+from colonnade.pipeline.component import ComponentId
+from colonnade.pipeline.sender import slice_limits
+from colonnade.processors.batch import BatchSizes, Config
 from tests.clickhouse.rows import batch
-from tests.parquet.kit import Rig, files, numbers, running, slice_of, spooled
+from tests.parquet.kit import Rig, exporter_of, files, numbers, running, slice_of, spooled
 from tests.pipeline.kit import until
 
 NAMES = ["event_type", "correlation_id", "timestamp", "day", "ns", "service_name", "trace_id", "http_url"]
@@ -170,3 +173,12 @@ async def test_what_is_published_is_counted(tmp_path: Path) -> None:
         assert host.gauge_value("exporter_unpublished_bytes") == 0
         assert (host.counts["exporter_files"], host.counts["exporter_files_rows"]) == (2, 15)
         assert host.counts["exporter_files_bytes"] == sum((tmp_path / one).stat().st_size for one in files(tmp_path))
+
+
+def test_batch_processors_leave_the_roll_alone(tmp_path: Path) -> None:
+    """A file of the Collector's has them in every pipeline; a Parquet file each 200 ms would be of no use."""
+    exporter = exporter_of(tmp_path, roll={"max_rows": 500, "max_age": "1m"})
+    batch = BatchSizes(ComponentId.parse("batch"), Config(timeout=0.2, send_batch_size=10, send_batch_max_size=20))
+    assert slice_limits(exporter, [batch]) == exporter.slice
+    assert exporter.slice.min_rows == 500
+    assert exporter.slice.max_age_s == 60
