@@ -56,19 +56,34 @@ class Disk:
             await self.close(store)
 
     def crash(self, store: Store) -> Path:
-        """The folder that a process would find that starts after this one was killed now."""
+        """The folder that a process would find that starts after this one was killed now: all files as they are at one
+        moment, so they are copied again where the log's threads changed one meanwhile."""
         self._crashes += 1
         copy = self.folder / f"crash{self._crashes}"
-        copy.mkdir()
-        for path in store.folder.iterdir():
-            if path.is_file() and not path.name.endswith("-shm"):
+        while True:
+            before = _files(store.folder)
+            copy.mkdir()
+            for path in before:
                 with suppress(FileNotFoundError):
                     shutil.copy2(path, copy / path.name)
-        return copy
+            if _files(store.folder) == before:
+                return copy
+            shutil.rmtree(copy)
 
     async def after_crash(self, store: Store, **options: Any) -> Store:
         """Another store on what a crash would leave."""
         return await self.open(self.crash(store), **options)
+
+
+def _files(folder: Path) -> dict[Path, tuple[int, int]]:
+    """What a crash leaves of a log's folder: files, with their sizes and times of change."""
+    found: dict[Path, tuple[int, int]] = {}
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            state = path.stat()
+            if path.is_file() and not path.name.endswith("-shm"):
+                found[path] = (state.st_size, state.st_mtime_ns)
+    return found
 
 
 async def append(numbers: Numbers, rows: int, *logs: DurableLog, requests: int = 1) -> list[Receipt]:

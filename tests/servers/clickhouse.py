@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -73,9 +74,14 @@ class ClickHouseServer:
     def kill(self) -> None:
         """Ends the engine as a crash would."""
         if self.process.poll() is None:
-            # The launcher's child is the engine; it dies with the launcher.
-            self.process.kill()
-            self.process.wait()
+            # The launcher's child is the engine; it dies with the launcher, a moment later.
+            engine = os.pidfd_open(self.info["pid"])
+            try:
+                self.process.kill()
+                self.process.wait()
+                select.select([engine], [], [])
+            finally:
+                os.close(engine)
 
     def stop(self) -> None:
         if self.process.poll() is None:
