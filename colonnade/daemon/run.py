@@ -23,6 +23,7 @@ from colonnade.daemon.health import Health
 from colonnade.daemon.host import Services
 from colonnade.daemon.logs import NAME, set_up
 from colonnade.daemon.telemetry import Metrics, MetricsPages, Process, resource_attributes
+from colonnade.pipeline.component import Extension
 
 READY = "Everything is ready. Begin running and processing data."
 # One Ctrl-C reaches the daemon twice where a wrapper passes it on as well.
@@ -149,7 +150,7 @@ class Daemon:
             self.logger.error("reload failed, the old configuration keeps running: %s: %s", type(error).__name__, error)
             self.logger.debug("details", exc_info=True)
         else:
-            self.logger.info("reloaded; %s", self._listening(configuration))
+            self.logger.info("reloaded; %s", self._listening())
 
     async def _shutdown(self) -> None:
         deadline_s = getattr(self, "configuration", None)
@@ -198,13 +199,12 @@ class Daemon:
             self.logger.info("%s", sentence)
 
     def _tell_ready(self, configuration: Configuration) -> None:
-        tips = [self._listening(configuration)]
+        tips = [self._listening()]
         if any(id.type == "clickhouse_query" for id in configuration.extensions):
             tips.append('try: colonnade demo; colonnade query "SELECT event_type, count() FROM events GROUP BY ALL"')
         self.logger.info("%s %s", READY, "; ".join(tips))
 
-    def _listening(self, configuration: Configuration) -> str:
-        del configuration
+    def _listening(self) -> str:
         graph = self.engine.graph
         bound = self.engine.doors.addresses
         places = dict.fromkeys(
@@ -212,7 +212,9 @@ class Daemon:
             for o in (graph.openings if graph else [])
         )
         pages = [f"own metrics on {address}" for address in self.pages.addresses]
-        return "listening: " + ", ".join([*places, *pages])
+        extensions = self.services.extensions.values()
+        others = [place for one in extensions if isinstance(one, Extension) for place in one.serves]
+        return "listening: " + ", ".join([*places, *pages, *others])
 
     # --- metrics of what is not a component
 

@@ -153,6 +153,11 @@ class HealthCheck(Extension):
             text = f"extension {self.id} can not listen on {name}:{port}: {error.strerror or error}"
             raise ColonnadeError("address_in_use", text) from None
 
+    @property
+    def serves(self) -> list[str]:
+        addresses = self._runner.addresses if self._runner else []
+        return [f"health on http://{self.config.address[0]}:{addresses[0][1]}"] if addresses else []
+
     async def shutdown(self) -> None:
         runner, self._runner = self._runner, None
         if runner is not None:

@@ -379,6 +379,11 @@ class Receiver(Component):
 class Extension(Component):
     """A capability for others: health checks, storage, authenticators, query servers."""
 
+    @property
+    def serves(self) -> list[str]:
+        """What people can reach, and where, once it has started: `health on localhost:13133`."""
+        return []
+
 
 class Connector(Exporter, Receiver):
     """The end of some pipelines and the start of others: `export` gets slices, `emit` hands rows on.

@@ -78,6 +78,7 @@ def test_start_says_where_it_listens_and_sigterm_ends_with_0(nop: Daemon) -> Non
     for place in (nop.http_endpoint, nop.grpc_endpoint, nop.metrics_endpoint):
         assert place in line
     health = nop.config["extensions"]["health_check"]["endpoint"]
+    assert f"health on http://{health}" in line
     assert nop.request("GET", "/", endpoint=health).status == 200
     assert nop.metric("process_uptime") > 0
     assert nop.request("GET", "/nothing/here").status == 404

@@ -108,6 +108,11 @@ class ClickHouseQuery(Extension):
         addresses = self._web.addresses if self._web else []
         return addresses[0][1] if addresses else 0
 
+    @property
+    def serves(self) -> list[str]:
+        host, _, _ = self.config.endpoint.rpartition(":")
+        return [f"queries on http://{host}:{self.port}"] if self.port else []
+
     async def shutdown(self) -> None:
         served, self._web = self._web, None
         if served is not None:
