@@ -53,6 +53,12 @@ class Scenario:
             store = await self.disk.open()
         log = store.open_log("logs", "logs")
         cursor = log.open_cursor("a", queue())
+        try:
+            # The daemon takes no request before the log knows who reads it.
+            await log.ready()
+        except Retryable:
+            self.arm(0)
+            await log.ready()
         for _ in range(4):
             await self._append(numbers, log)
         await self._deliver(cursor)

@@ -529,8 +529,8 @@ async fn drive(connection: impl Connection, open: &Open, activity: &Activity, h2
     let mut clock = pin!(tokio::time::sleep(first));
     loop {
         tokio::select! {
+            // An answer that is written after the drain began says that the connection ends.
             biased;
-            result = connection.as_mut() => return result,
             _ = phase.wait_for(|p| *p >= Phase::Draining), if !drained => {
                 drained = true;
                 // hyper waits for the first request of a connection even then.
@@ -539,6 +539,7 @@ async fn drive(connection: impl Connection, open: &Open, activity: &Activity, h2
                 }
                 connection.as_mut().end();
             }
+            result = connection.as_mut() => return result,
             () = clock.as_mut() => {
                 let next = match activity.check(&open.port.table().options, retiring) {
                     Ok(next) => next,
