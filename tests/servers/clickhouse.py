@@ -79,7 +79,9 @@ class ClickHouseServer:
             try:
                 self.process.kill()
                 self.process.wait()
-                select.select([engine], [], [])
+                ended = select.poll()
+                ended.register(engine, select.POLLIN)
+                ended.poll()
             finally:
                 os.close(engine)
 
