@@ -1,6 +1,7 @@
 """What the binary module holds; checked against it by a test."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, Self
 
 Signal = Literal["traces", "metrics", "logs", "events"]
@@ -317,6 +318,40 @@ class AttributeEdit:
     ) -> None: ...
     def apply(self, batch: Batch) -> Batch:
         """The changed batch; the same one, payloads and all, where nothing changed."""
+
+class Columns:
+    """Columns that are no batch; `pyarrow.record_batch(columns)` imports them without copying."""
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
+
+def attribute_terms(batch: Batch, wanted: list[list[str]]) -> Columns:
+    """A dictionary column per list of places: each row's text at the first place that it has, else empty. A place is an
+    attribute's key, or `context.` and a dotted path."""
+
+def say_in_context(batch: Batch, words: Any) -> Batch:
+    """The batch with JSON texts (a record batch: a text column per word) under `context.$enrich`."""
+
+def exchange_in_context(batch: Batch, key: str, by: dict[str, str | None]) -> Batch:
+    """The batch with texts of a top-level key of the context exchanged, or null; what is not named stays."""
+
+class GeoDatabase:
+    """A file in MaxMind's format, read whole. Raises ValueError where it is none, or damaged."""
+
+    def __init__(self, path: Path) -> None: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def built_at(self) -> int:
+        """Seconds since 1970, by the file's own word."""
+
+def locate_addresses(databases: list[GeoDatabase], addresses: list[str]) -> Columns:
+    """`geo_*` of each address, from the first database that says it."""
+
+class Patterns:
+    """Texts that match any of many regular expressions. Raises ValueError where one is none."""
+
+    def __init__(self, patterns: list[str]) -> None: ...
+    def matches(self, text: str) -> bool: ...
 
 def regex_groups(pattern: str) -> list[str | None]:
     """The names of an expression's groups. Raises ValueError where it is none."""

@@ -125,6 +125,18 @@ TABLE: tuple[Instrument, ...] = (
         ("processor", "event_source", "check"),
         "normal",
     ),
+    Instrument(
+        "processor_enrich_reloads",
+        "counter",
+        "Files of enrich that were read again, by result (ok, failed).",
+        ("processor", "file", "result"),
+    ),
+    Instrument(
+        "processor_enrich_database_age_seconds",
+        "gauge",
+        "How long ago a geo database was made, by its own word.",
+        ("processor", "file"),
+    ),
     *_per_noun("exporter_sent", "Number of {} stored.", _EXPORTER),
     *_per_noun(
         "exporter_send_failed", "Number of {} that a store refused for good or that retry gave up on.", _EXPORTER

@@ -56,6 +56,11 @@ class FakeHost:
         own = {self.kind} & set(instrument.labels)
         assert set(labels) | own == set(instrument.labels), (name, labels)
 
+    def labelled_of(self, name: str, **labels: str) -> float:
+        """What was counted under these labels, whatever the others are."""
+        wanted = set(labels.items())
+        return sum(n for (counted, told), n in self.labelled.items() if counted == name and wanted <= set(told))
+
     def gauge_value(self, name: str) -> float:
         value = self.gauges[name]
         return value() if callable(value) else value

@@ -55,9 +55,24 @@ impl<'a> Lookup<'a> {
 
     /// The row's value as text; `None` when it has none, or an empty one.
     pub fn get(&self, row: usize) -> Option<Cow<'a, str>> {
+        self.get_besides(row, || self.maps.iter().find_map(|map| map.get(row, &self.key)))
+    }
+
+    /// As maps spell the key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Whether nothing but a map can have the key.
+    pub fn is_in_maps_only(&self) -> bool {
+        self.record.is_none() && self.resource.is_none() && self.contexts.is_none()
+    }
+
+    /// The row's value, where somebody else reads the maps.
+    pub fn get_besides(&self, row: usize, in_maps: impl FnOnce() -> Option<&'a str>) -> Option<Cow<'a, str>> {
         let column = |values: &Option<Values<'a>>| values.as_ref().and_then(|values| values.get(row));
         let text = column(&self.record)
-            .or_else(|| self.maps.iter().find_map(|map| map.get(row, &self.key)).map(Cow::Borrowed))
+            .or_else(|| in_maps().map(Cow::Borrowed))
             .or_else(|| column(&self.resource))
             .or_else(|| {
                 let (Text::Terms { column, .. }, found) = self.contexts.as_ref()? else { return None };

@@ -3,6 +3,7 @@
 pub mod attribute;
 pub mod columns;
 pub mod edit;
+pub mod enrich;
 pub mod ids;
 pub mod unify;
 pub mod url;

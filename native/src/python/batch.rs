@@ -30,8 +30,8 @@ impl PyBatch {
 /// A run as Python sees it: rows, tenant, metadata pairs.
 type RunTuple = (usize, String, Vec<(String, String)>);
 
-const ARRAY: &CStr = c"arrow_array";
-const SCHEMA: &CStr = c"arrow_schema";
+pub const ARRAY: &CStr = c"arrow_array";
+pub const SCHEMA: &CStr = c"arrow_schema";
 
 #[pymethods]
 impl PyBatch {

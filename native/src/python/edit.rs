@@ -117,6 +117,9 @@ fn read_action(given: &Bound<'_, PyDict>, program: &mut Program) -> PyResult<Act
             };
             Ok(Action::Set { key: required()?, source, default: get::<Typed>(given, "default")?.map(constant), when })
         }
+        "exchange" => {
+            Ok(Action::Exchange { key: required()?, by: get(given, "by")?.ok_or_else(|| PyKeyError::new_err("by"))? })
+        }
         "delete" | "hash" => {
             let pattern = match pattern {
                 Some(pattern) => {

@@ -4,6 +4,7 @@ mod batch;
 mod decode;
 mod edit;
 mod encode;
+mod enrich;
 mod error;
 mod ipc;
 mod kernels;
@@ -22,6 +23,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     decode::register(module)?;
     encode::register(module)?;
     ipc::register(module)?;
+    enrich::register(module)?;
     kernels::register(module)?;
     listen::register(module)?;
     send::register(module)

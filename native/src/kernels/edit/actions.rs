@@ -64,6 +64,11 @@ pub enum Action {
         key: usize,
         to: ValueKind,
     },
+    /// A text becomes another one, or goes (`None`); texts that are not named stay.
+    Exchange {
+        key: usize,
+        by: std::collections::HashMap<String, Option<String>>,
+    },
 }
 
 /// Steps in their order, and what they speak of.
@@ -148,6 +153,11 @@ pub fn run<'a>(program: &'a Program, on: &mut impl Attributes<'a>, memo: &mut Me
                 for (group, key) in groups {
                     let text = found.get(*group).map_or("", |text| text.as_str());
                     on.set(Key::Named(*key), Some(Value::string(text)));
+                }
+            }
+            Action::Exchange { key, by } => {
+                if let Some(other) = on.get(Key::Named(*key)).and_then(|value| by.get(value.text)) {
+                    on.set(Key::Named(*key), other.as_deref().map(Value::string));
                 }
             }
             Action::Convert { key, to } => {
