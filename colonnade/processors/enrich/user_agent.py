@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 import pyarrow
@@ -229,7 +228,8 @@ def _parser() -> Any:
 
 
 def _crawlers() -> Any:
+    from crawleruseragents import CRAWLER_USER_AGENTS_DATA
+
     from colonnade.native import Patterns
 
-    listed = json.loads(files("crawleruseragents").joinpath("crawler-user-agents.json").read_text("utf-8"))
-    return Patterns([entry["pattern"] for entry in listed])
+    return Patterns([str(entry["pattern"]) for entry in CRAWLER_USER_AGENTS_DATA])
