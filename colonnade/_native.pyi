@@ -291,6 +291,30 @@ class Listener:
     def close(self, deadline_s: float) -> None:
         """Drains every server until the deadline, then stops. Idempotent. Blocks."""
 
+class Format:
+    """How bodies of JSON events are read, and the mappings that their events may choose (`mappings.format_plan`).
+
+    Raises ValueError for a plan that this module does not know how to run.
+    """
+
+    def __init__(self, plan: str) -> None: ...
+    def map(
+        self,
+        body: bytes,
+        *,
+        received_ns: int,
+        tenant: str = "",
+        mapping: int | None = None,
+        client_ip: str = "",
+        user_agent: str = "",
+        referer: str = "",
+        privacy: str = "",
+    ) -> tuple[Batch, int, list[tuple[int, str, str, str, str]]]:
+        """The rows of one body, how many events they are of, and the events refused: (index, id, code, path, message).
+
+        Raises NativeError (`malformed`, `bad_envelope`) where there are no events to read.
+        """
+
 def decode(
     signal: str,
     payloads: list[bytes],

@@ -9,6 +9,7 @@ pub mod encode;
 pub mod ipc;
 pub mod kernels;
 pub mod listen;
+pub mod mapping;
 pub mod protobuf;
 #[cfg(feature = "python")]
 mod python;

@@ -3,8 +3,8 @@
 use std::{hash::BuildHasher, sync::Arc};
 
 use arrow_array::{
-    ArrayRef, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array, MapArray,
-    StringArray, StructArray, TimestampNanosecondArray, UInt8Array, UInt16Array, UInt32Array, cast::AsArray,
+    ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array,
+    MapArray, StringArray, StructArray, TimestampNanosecondArray, UInt8Array, UInt16Array, UInt32Array, cast::AsArray,
     types::Int32Type,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
@@ -242,6 +242,8 @@ impl Entries {
 
 enum Buffer {
     Text(Texts),
+    /// Not UTF-8.
+    Bytes(Texts),
     Terms(Terms),
     Whole(Numbers<i64>),
     Double(Numbers<f64>),
@@ -264,6 +266,7 @@ impl Buffer {
                 let data = Vec::with_capacity(rows * TYPICAL_TEXT_BYTES);
                 Buffer::Text(Texts { ends: Vec::with_capacity(rows), data })
             }
+            (_, Kind::Bytes) => Buffer::Bytes(Texts::default()),
             _ => Buffer::Whole(numbers(rows)),
         }
     }
@@ -336,6 +339,15 @@ impl Columns {
             texts.pad(row);
             hex(&mut texts.data, bytes);
             texts.close();
+        }
+    }
+
+    /// Sets this row's bytes.
+    pub fn bytes(&mut self, col: Col, bytes: &[u8]) {
+        let row = self.row;
+        if let Buffer::Bytes(texts) = self.buffer(col) {
+            texts.pad(row);
+            texts.push(bytes);
         }
     }
 
@@ -430,6 +442,11 @@ fn finish(buffer: Buffer, col: Col, rows: usize) -> Result<ArrayRef, ArrowError>
         Buffer::Text(mut texts) => {
             texts.pad(rows);
             Arc::new(texts.finish()?)
+        }
+        Buffer::Bytes(mut texts) => {
+            texts.pad(rows);
+            let offsets: Vec<i32> = std::iter::once(0).chain(texts.ends).collect();
+            Arc::new(BinaryArray::try_new(OffsetBuffer::new(offsets.into()), texts.data.into(), None)?)
         }
         Buffer::Terms(terms) => terms.finish(rows)?,
         Buffer::Double(mut numbers) => {

@@ -20,7 +20,7 @@
 
 pub mod any_value;
 pub(crate) mod attributes;
-pub(crate) mod columns;
+pub mod columns;
 pub mod compression;
 mod context;
 pub mod json;

@@ -9,6 +9,7 @@ mod error;
 mod ipc;
 mod kernels;
 mod listen;
+mod mapping;
 mod send;
 
 use pyo3::prelude::*;
@@ -26,5 +27,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     enrich::register(module)?;
     kernels::register(module)?;
     listen::register(module)?;
+    mapping::register(module)?;
     send::register(module)
 }

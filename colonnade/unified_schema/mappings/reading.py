@@ -1,0 +1,289 @@
+"""A mapping file to a `Mapping`: its sections, what it extends, and what can only be seen of the whole."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from colonnade.unified_schema.mappings import expressions
+from colonnade.unified_schema.mappings.file import Entry, MappingError, Place, nearest, read
+from colonnade.unified_schema.mappings.model import (
+    BAGS,
+    OWN_KEYS,
+    Condition,
+    Derived,
+    Field,
+    KeyPart,
+    Mapping,
+    Part,
+    Reader,
+    check_path,
+    path_keys,
+)
+
+FOLDER: Final = Path(__file__).parent
+_SECTIONS: Final = (
+    "source", "form", "extends", "title", "description", "events", "when", "strict", "sanitise", "require", "id",
+    "digest_without", "fields", "check", "columns", "rest", "rows", "fill", "clock", "personal",
+)  # fmt: skip
+_MERGED: Final = ("fields", "check", "columns")
+_FILLS: Final = ("client_ip", "user_agent", "referer")
+_CLOCK: Final = ("original", "timestamp", "sent", "received")
+_SOURCE: Final = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*")
+
+
+def load(path: Path) -> Mapping:
+    """The mapping of a file.
+
+    Raises:
+        MappingError: the file, or what it extends, says something it may not; with file, line and column.
+        OSError: a file can not be read.
+    """
+    return build(read(path.read_text(encoding="utf-8"), path.name), path)
+
+
+def build(document: Entry, path: Path) -> Mapping:
+    """The mapping of a document; `path` is where it stands, for what it extends."""
+    sections = _extended(document, path, ())
+    document = Entry(sections, document.place)
+    given = document.section(_SECTIONS, "a mapping")
+    if "source" not in given:
+        raise document.wrong("a mapping needs source: the event_source of its rows, such as acme.order")
+    source = given["source"].text()
+    if not _SOURCE.fullmatch(source):
+        raise given["source"].wrong(f"source is lower-case words with dots between, such as acme.order, not {source!r}")
+    reader = Reader()
+    fields = reader.fields(given.get("fields"))
+    if not fields:
+        raise document.wrong("a mapping needs fields: the paths of the input and where they live")
+    each, fixed = _rows(given.get("rows"), reader)
+    mapping = Mapping(
+        name=path.stem,
+        source=source,
+        file=path.name,
+        title=_text(given, "title") or source,
+        description=_text(given, "description"),
+        form=_text(given, "form") or None,
+        strict="strict" in given and given["strict"].flag(),
+        sanitise="sanitise" in given and given["sanitise"].flag(),
+        when=tuple(_condition(name, test) for name, test in _members(given, "when")),
+        fields=(*fields, *reader.checks(given.get("check"))),
+        derived=reader.derived(given.get("columns")),
+        require=tuple(_required(item, reader) for item in (given["require"].items() if "require" in given else ())),
+        keys=_keys(given.get("id"), reader),
+        undigested=tuple(given["digest_without"].texts()) if "digest_without" in given else (),
+        rest=_rest(given.get("rest")),
+        each=each,
+        fixed=fixed,
+        fill=_fill(given.get("fill"), reader),
+        clock=_clock(given.get("clock"), reader),
+        personal=tuple(path_keys(check_path(item)) for item in (given["personal"].items() if "personal" in given else ())),
+        lists=tuple(path_keys(check_path(i)) for i in (_listed(given["events"]) if "events" in given else ())),
+    )
+    _check(mapping, reader)
+    return mapping
+
+
+def _extended(document: Entry, path: Path, seen: tuple[str, ...]) -> dict[str, Entry]:
+    """The sections of a file over those of the file it extends."""
+    own = document.members("a mapping file: sections such as source, fields, columns")
+    extends = own.get("extends")
+    if extends is None:
+        return own
+    name = extends.text()
+    if name in seen:
+        raise extends.wrong(f"{name} extends itself")
+    other = _find(name, path, extends)
+    base = _extended(read(other.read_text(encoding="utf-8"), other.name), other, (*seen, name))
+    sections = base | {key: entry for key, entry in own.items() if key != "extends"}
+    for key in _MERGED:
+        if key in base and key in own:
+            both = base[key].members() | own[key].members()
+            kept = {name: entry for name, entry in both.items() if entry.value is not None}
+            sections[key] = Entry(kept, own[key].place)
+    return sections
+
+
+def _find(name: str, path: Path, entry: Entry) -> Path:
+    for candidate in (path.parent / name, path.parent / f"{name}.yaml", FOLDER / f"{name}.yaml"):
+        if candidate.is_file():
+            return candidate
+    known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+    raise entry.wrong(f"nothing to extend: no mapping {name!r}{nearest(name, known)}")
+
+
+def _text(given: dict[str, Entry], key: str) -> str:
+    return given[key].text().strip() if key in given else ""
+
+
+def _members(given: dict[str, Entry], key: str) -> list[tuple[str, Entry]]:
+    return list(given[key].members().items()) if key in given else []
+
+
+def _listed(entry: Entry) -> list[Entry]:
+    return entry.items() if isinstance(entry.value, list) else [entry]
+
+
+def _condition(name: str, test: Entry) -> Condition:
+    if isinstance(test.value, dict):
+        given = test.section(("present",), f"when {name}")
+        if "present" not in given:
+            raise test.wrong(f"when {name} needs a value, a list of values or present: true")
+        return Condition(name, "present" if given["present"].flag() else "absent")
+    return Condition(name, "in", tuple(test.texts("a value or a list of values")))
+
+
+def _required(item: Entry, reader: Reader) -> tuple[str, tuple[str, ...]]:
+    paths = [reader.path(path) for path in _listed(item)]
+    return " or ".join(paths), tuple(paths)
+
+
+def _keys(entry: Entry | None, reader: Reader) -> tuple[tuple[KeyPart, ...], ...]:
+    """`id`: parts of the natural key, or several lists of them, the first that is complete counting."""
+    if entry is None:
+        return ()
+    items = entry.items("a list of paths")
+    alternatives = [item.items() for item in items] if items and isinstance(items[0].value, list) else [items]
+    return tuple(tuple(_key_part(part, reader) for part in parts) for parts in alternatives)
+
+
+def _key_part(entry: Entry, reader: Reader) -> KeyPart:
+    if isinstance(entry.value, str):
+        path = Entry(entry.value.removesuffix("?"), entry.place)
+        return KeyPart({"op": "path", "path": reader.path(path)}, required=not entry.value.endswith("?"))
+    if isinstance(entry.value, dict) and "digest" in entry.members():
+        given = entry.section(("digest",), "a part of the id")
+        return KeyPart(None, tuple(reader.path(path) for path in given["digest"].items()))
+    return KeyPart(expressions.compile(entry, reader.path), required=True)
+
+
+def _rest(entry: Entry | None) -> str | None:
+    if entry is None:
+        return None
+    if entry.value not in ("data", "properties", "traits"):
+        raise entry.wrong(f"rest is data, properties or traits, not {entry.shown}")
+    return entry.text()
+
+
+def _rows(entry: Entry | None, reader: Reader) -> tuple[tuple[str, Part] | None, tuple[Part, ...]]:
+    """`rows`: `each` item of a list, or a fixed list of rows."""
+    if entry is None:
+        return None, ()
+    if isinstance(entry.value, list):
+        return None, tuple(_row(item, reader) for item in entry.items())
+    given = entry.section(("each", "fields", "columns"), "rows")
+    if "each" not in given:
+        raise entry.wrong("rows needs each: the path of a list; or it is a list of rows")
+    path, inner = reader.path(given["each"]), Reader()
+    part = Part(inner.fields(given.get("fields"), f"{path}[]."), inner.derived(given.get("columns")))
+    _check_reads(part.fields, inner)
+    return (path, part), ()
+
+
+def _row(entry: Entry, reader: Reader) -> Part:
+    given = entry.section(("where", "fields", "columns"), "a row")
+    where = reader.path(given["where"]) if "where" in given else None
+    return Part(reader.fields(given.get("fields")), reader.derived(given.get("columns")), where)
+
+
+def _fill(entry: Entry | None, reader: Reader) -> dict[str, Any]:
+    fills: dict[str, Any] = {}
+    for name, value in (entry.section(_FILLS, "fill") if entry else {}).items():
+        fills[name] = reader.path(value) if isinstance(value.value, str) and name == "client_ip" else value.flag()
+    return fills
+
+
+def _clock(entry: Entry | None, reader: Reader) -> dict[str, str] | None:
+    if entry is None:
+        return None
+    given = entry.section(_CLOCK, "clock")
+    for name in _CLOCK:
+        if name not in given:
+            raise entry.wrong(f"clock needs {name}: a path")
+    return {name: reader.path(value) for name, value in given.items()}
+
+
+# --- what can only be seen of the whole
+
+
+def _check(mapping: Mapping, reader: Reader) -> None:
+    fields = [*mapping.all_fields]
+    _check_reads(fields, reader, mapping.each[0] if mapping.each else None)
+    inner = [*mapping.each[1].fields] if mapping.each else []
+    _check_names([*fields, *inner])
+    _check_homes(mapping)
+
+
+def _check_reads(fields: list[Field] | tuple[Field, ...], reader: Reader, each: str | None = None) -> None:
+    """A path that is read and lives nowhere would be lost."""
+    for path, entry in reader.read.items():
+        covered = path == each or any(_covers(field, path) or _within(field.path, path) for field in fields)
+        if not covered:
+            known = [field.path for field in fields]
+            raise entry.wrong(f"{path} is read but has no home{nearest(path, known)}: add it to fields (src keeps it)")
+
+
+def _covers(field: Field, path: str) -> bool:
+    whole = field.home.kind in ("bag", "member", "src", "attribute", "column")
+    return path == field.path or (whole and _within(path, field.path))
+
+
+def _within(path: str, outer: str) -> bool:
+    return path.startswith((f"{outer}.", f"{outer}["))
+
+
+def _check_names(fields: list[Field]) -> None:
+    """Each value needs a key of its own in `$src`."""
+    seen: dict[str, Field] = {}
+    for field in fields:
+        if field.home.kind in ("none", "within", "rows"):
+            continue
+        if field.src in OWN_KEYS:
+            raise MappingError(field.place, f"field {field.path} needs src: another name than {field.src!r}, which is ours")
+        if field.src in seen:
+            other = seen[field.src]
+            raise MappingError(
+                field.place, f"fields {other.path} and {field.path} share the name {field.src!r}: give one of them src: a name"
+            )
+        seen[field.src] = field
+
+
+def _check_homes(mapping: Mapping) -> None:
+    """One home per value and one value per home."""
+    for part in [Part(mapping.fields, mapping.derived), *mapping.fixed, *([mapping.each[1]] if mapping.each else [])]:
+        outer = mapping.fields if part.fields is not mapping.fields else ()
+        homes: dict[str, Place] = {}
+        for field in (*outer, *part.fields):
+            if field.home.kind in ("column", "bag", "label", "attribute", "member", "id"):
+                if field.home.shown in homes:
+                    raise MappingError(field.place, f"{field.home.shown} is the home of two fields: one of them needs src")
+                homes[field.home.shown] = field.place
+        for derived in part.derived:
+            _check_derived(derived, homes)
+        if part.fields is not mapping.fields:
+            _check_row(part)
+    _check_bags(mapping)
+
+
+def _check_derived(derived: Derived, homes: dict[str, Place]) -> None:
+    if derived.home.shown in homes:
+        raise MappingError(
+            derived.place,
+            f"{derived.home.shown} is a field's home: say there, with as:, what else it is made of",
+        )
+
+
+def _check_row(part: Part) -> None:
+    for item in (*part.fields, *part.derived):
+        if item.home.kind in ("bag", "member", "labels", "attributes", "id", "ns", "same", "source"):
+            raise MappingError(item.place, f"a row of its own fills columns and labels, not {item.home.shown}")
+
+
+def _check_bags(mapping: Mapping) -> None:
+    whole = {field.home.name: field for field in mapping.fields if field.home.kind == "bag"}
+    for field in mapping.fields:
+        if field.home.kind == "member" and field.home.name in whole:
+            raise MappingError(field.place, f"{field.home.name} holds {whole[field.home.name].path} as a whole already")
+    if mapping.rest in whole or (mapping.rest and mapping.rest not in BAGS):
+        raise MappingError(whole[mapping.rest].place, f"{mapping.rest} is where the rest goes: it can hold no bag")
