@@ -309,11 +309,26 @@ class Format:
         user_agent: str = "",
         referer: str = "",
         privacy: str = "",
-    ) -> tuple[Batch, int, list[tuple[int, str, str, str, str]]]:
-        """The rows of one body, how many events they are of, and the events refused: (index, id, code, path, message).
+        window: EventWindow | None = None,
+    ) -> tuple[Batch, int, int, EventKeys, list[tuple[int, str, str, str, str]]]:
+        """The rows of one body, how many events they are of, how many came before, what to remember of the others, and
+        the events refused: (index, id, code, path, message).
 
         Raises NativeError (`malformed`, `bad_envelope`) where there are no events to read.
         """
+
+class EventKeys:
+    """Keys of events that are not safe yet."""
+
+class EventWindow:
+    """Keys of events that came within a span of time, at most so many; the oldest are forgotten first."""
+
+    def __init__(self, span_ns: int, max_keys: int) -> None: ...
+    def remember(self, keys: EventKeys, now_ns: int) -> None: ...
+    def __len__(self) -> int: ...
+
+def member_text(body: bytes, name: str) -> str | None:
+    """The text of a member of a body that is an object, without reading the rest of it."""
 
 def decode(
     signal: str,

@@ -309,7 +309,7 @@ class _Swap:
         assert isinstance(component, Receiver)
         entries: list[Entry] = [entry for entry in component.entries() if entry.signal == signal]
         graph.openings += [Opening(id, entry, fanout, cast(Any, member.host)) for entry in entries]
-        if not entries:
+        if not entries or any(entry.handler is not None for entry in entries):
             cast(Any, component).consume = {**getattr(component, "consume", {}), signal: fanout.consume}
 
     def _pipeline(self, config: PipelineConfig, graph: Graph) -> Pipeline:

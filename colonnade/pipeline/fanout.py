@@ -198,7 +198,11 @@ class Fanout:
             return await self._commit(reservations, prepared)
 
     async def consume(self, batches: Sequence[Batch], clock_ns: Callable[[], int] = time.time_ns) -> None:
-        """Takes rows that did not come through a listener (a connector, a scraper); returns once they are safe."""
+        """Takes rows that the listener did not decode (a connector's, a scraper's, events); returns once they are safe.
+
+        Raises what `admit`, `process` and `commit` raise.
+        """
+        self.admit(sum(batch.nbytes for batch in batches))
         for batch in batches:
             receipts = await self.commit(self.process(batch, clock_ns(), 1))
             for receipt in receipts:

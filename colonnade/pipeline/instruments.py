@@ -48,6 +48,12 @@ TABLE: tuple[Instrument, ...] = (
     *_per_noun("receiver_accepted", "Number of {} taken into every pipeline of the receiver.", _RECEIVER),
     *_per_noun("receiver_refused", "Number of {} refused by the pipeline (full, limited, invalid).", _RECEIVER),
     *_per_noun("receiver_failed", "Number of {} not taken because of a fault inside the daemon.", _RECEIVER),
+    Instrument(
+        "receiver_rejected_events", "counter", "Events that were not taken, by code.", (*_RECEIVER, "code"), "normal"
+    ),
+    Instrument(
+        "receiver_duplicate_events", "counter", "Events that came before, and were not stored again.", _RECEIVER
+    ),
     Instrument("receiver_requests", "counter", "Requests by outcome.", (*_RECEIVER, "outcome"), "normal"),
     Instrument(
         "receiver_requests_refused_undecoded",

@@ -40,6 +40,7 @@ TABLE: dict[str, Status] = {
 
 PROTOCOLS: dict[str, dict[str, Status]] = {
     "otlp": {},
+    "events": {},
     # Segment's libraries read Retry-After only on 429.
     "segment": {"unavailable": Status(429, 14, retryable=True)},
     # Prometheus retries 5xx; 429 only where the user has switched it on.

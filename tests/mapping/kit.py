@@ -74,7 +74,7 @@ def run(name: str, event: Any, **options: Any) -> list[dict[str, Any]]:
     """The rows of one event, or of the text of one; a refused event raises."""
     body = event.encode() if isinstance(event, str) else json.dumps(event, ensure_ascii=False).encode()
     options = {"tenant": NS, "received_ns": RECEIVED_NS, **options}
-    batch, _, rejected = format_of(name).map(body, **options)
+    batch, _, _, _, rejected = format_of(name).map(body, **options)
     if rejected:
         raise ValueError(rejected)
     return raw_rows(batch)
@@ -84,7 +84,7 @@ def refused(name: str, event: Any, **options: Any) -> tuple[str, str]:
     """Code and path of an event that is refused."""
     body = event.encode() if isinstance(event, str) else json.dumps(event, ensure_ascii=False).encode()
     options = {"tenant": NS, "received_ns": RECEIVED_NS, **options}
-    _, accepted, rejected = format_of(name).map(body, **options)
+    _, accepted, _, _, rejected = format_of(name).map(body, **options)
     assert accepted == 0
     return rejected[0][2], rejected[0][3]
 

@@ -43,4 +43,6 @@ def find(name: str, folder: Path) -> Mapping:
         return load(path)
     if name in names():
         return builtin(name)
-    raise FileNotFoundError(f"no mapping {name!r}{nearest(name, names())}: neither a file nor one of {', '.join(names())}")
+    raise FileNotFoundError(
+        f"no mapping {name!r}{nearest(name, names())}: neither a file nor one of {', '.join(names())}"
+    )

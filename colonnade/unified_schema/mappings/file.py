@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -59,7 +59,7 @@ class Entry:
     def items(self, what: str = "a list") -> list[Entry]:
         if not isinstance(self.value, list):
             raise self.wrong(f"expected {what}, got {self.shown}")
-        return self.value  # pyright: ignore[reportUnknownVariableType]  made by `read`
+        return cast("list[Entry]", self.value)
 
     def texts(self, what: str = "a list of texts") -> list[str]:
         """The texts of a list, or the one text."""
@@ -68,7 +68,7 @@ class Entry:
     def members(self, what: str = "a mapping") -> dict[str, Entry]:
         if not isinstance(self.value, dict):
             raise self.wrong(f"expected {what}, got {self.shown}")
-        return self.value  # pyright: ignore[reportUnknownVariableType]  made by `read`
+        return cast("dict[str, Entry]", self.value)
 
     def section(self, allowed: Iterable[str], what: str) -> dict[str, Entry]:
         """The members, unknown keys refused."""
@@ -114,7 +114,7 @@ def _entry(node: yaml.Node, file: str, loader: yaml.SafeLoader) -> Entry:
     if isinstance(node, yaml.SequenceNode):
         return Entry([_entry(item, file, loader) for item in node.value], place)
     if not isinstance(node, yaml.MappingNode):
-        return Entry(loader.construct_object(node), place)
+        return Entry(cast(Any, loader).construct_object(node), place)
     members: dict[str, Entry] = {}
     for key_node, value_node in node.value:
         key = str(key_node.value)

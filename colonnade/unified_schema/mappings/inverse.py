@@ -52,8 +52,8 @@ def _loads(text: str) -> Any:
 
 def _notes(row: Row) -> dict[str, Any]:
     context = row.get("context")
-    value = _loads(context) if context else {}
-    return cast("dict[str, Any]", value.get("$src", {})) if isinstance(value, dict) else {}
+    value: Any = _loads(context) if context else {}
+    return cast("dict[str, dict[str, Any]]", value).get("$src", {}) if isinstance(value, dict) else {}
 
 
 class _Restoring:
@@ -141,7 +141,7 @@ class _Restoring:
             return stored // 1_000_000 if field.time == "ms" else print_time(stored)
         if field.words:
             back = {ours: theirs for theirs, ours in reversed(field.words)}
-            word = back.get(stored, _MISSING)
+            word: Any = back.get(stored, _MISSING)
             return int(word) if word is not _MISSING and field.is_ == "integer" else word
         if field.default and stored == _dig(self.restored, path_keys(field.default)):
             return _MISSING
@@ -181,9 +181,7 @@ class _Restoring:
 
     def entries(self, column: str, home: Home) -> dict[str, Any]:
         """The source's own entries of a map: those with a home of their own left out."""
-        named = {
-            field.home.name for field in self.mapping.fields if field.home.kind in ("label", "attribute")
-        }
+        named = {field.home.name for field in self.mapping.fields if field.home.kind in ("label", "attribute")}
         found = _entries(self.row, column)
         own = {key: value for key, value in found.items() if not key.startswith("$") or key.startswith("$$")}
         typed = {k: _typed(*v) if column == "attributes" else v for k, v in own.items() if k not in named}
@@ -191,7 +189,11 @@ class _Restoring:
 
     def unnamed(self, column: str) -> None:
         """Members that no field names, at the event's top level."""
-        named = {field.home.path[0] for field in self.mapping.fields if field.home.kind == "member" and field.home.name == column}
+        named = {
+            field.home.path[0]
+            for field in self.mapping.fields
+            if field.home.kind == "member" and field.home.name == column
+        }
         for key, value in self.column_object(column).items():
             if key not in named:
                 self.restored[key] = value

@@ -7,7 +7,8 @@ out. A path that is read without having a home would be lost, so it is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping as Table
+from collections.abc import Iterable
+from collections.abc import Mapping as Table
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -17,8 +18,21 @@ from colonnade.unified_schema.mappings.expressions import Plain
 from colonnade.unified_schema.mappings.file import Entry, Place, nearest
 
 HomeKind = Literal[
-    "column", "member", "bag", "label", "labels", "attribute", "attributes", "src", "none", "same", "ns", "id", "source",
-    "rows", "within",
+    "column",
+    "member",
+    "bag",
+    "label",
+    "labels",
+    "attribute",
+    "attributes",
+    "src",
+    "none",
+    "same",
+    "ns",
+    "id",
+    "source",
+    "rows",
+    "within",
 ]
 TIMES: Final = ("iso", "ms", "iso_or_epoch")
 TYPES: Final = ("any", "text", "uuid", "number", "integer", "boolean", "object", "list")
@@ -223,7 +237,7 @@ class Reader:
     def fields(self, entry: Entry | None, label: str = "") -> tuple[Field, ...]:
         """`fields`, in the file's order; `label` is put before paths in messages."""
         found: list[Field] = []
-        for path, spec in (entry.members("fields").items() if entry else ()):
+        for path, spec in entry.members("fields").items() if entry else ():
             check_path(Entry(path, spec.place))
             found.append(self.field(path, spec, label))
         return tuple(found)
@@ -231,7 +245,7 @@ class Reader:
     def checks(self, entry: Entry | None) -> tuple[Field, ...]:
         """`check`: what values within bags must be."""
         found: list[Field] = []
-        for path, spec in (entry.members("check").items() if entry else ()):
+        for path, spec in entry.members("check").items() if entry else ():
             self.path(Entry(path, spec.place))
             given = spec.section(("is", "required", "in"), f"check {path}")
             is_ = _type(given, Home("within"), None, None)
@@ -244,8 +258,9 @@ class Reader:
         if isinstance(spec.value, str):
             spec = Entry({"to": spec}, spec.place)
         allowed = (
-            "to", "is", "required", "empty", "in", "time", "src", "as", "words", "else", "plus", "until", "between", "default", "rest",
-        )  # fmt: skip
+            *("to", "is", "required", "empty", "in", "time", "src", "as", "words", "else", "plus", "until", "between"),
+            *("default", "rest"),
+        )
         given = spec.section(allowed, f"field {path}")
         if "to" not in given:
             raise spec.wrong(f"field {path} needs to: where it lives (a column, src, none)")
@@ -303,7 +318,7 @@ class Reader:
     def derived(self, entry: Entry | None) -> tuple[Derived, ...]:
         """`columns`."""
         found: list[Derived] = []
-        for name, spec in (entry.members("columns").items() if entry else ()):
+        for name, spec in entry.members("columns").items() if entry else ():
             home = read_home(Entry(name, spec.place))
             if home.kind not in ("column", "bag", "label", "attribute", "member"):
                 raise spec.wrong(f"columns computes columns, labels.x, attributes.x and members, not {name!r}")

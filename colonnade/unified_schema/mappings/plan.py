@@ -90,7 +90,9 @@ def _field(field: Field) -> Plain:
             "empty": field.empty,
             "in": [*field.one_of],
             "time": field.time,
-            "to": _without_nothing({"kind": home.kind, "name": home.name, "path": _same(home), "optional": home.optional}),
+            "to": _without_nothing(
+                {"kind": home.kind, "name": home.name, "path": _same(home), "optional": home.optional}
+            ),
             "src": field.src,
             "as": field.made_of,
             "words": [[*pair] for pair in field.words],
@@ -161,5 +163,3 @@ def _grouped(members: list[Plain]) -> list[Plain]:
         return [order[tuple(member["path"][:length])] for length in range(1, len(member["path"]) + 1)]
 
     return sorted(members, key=rank)
-
-

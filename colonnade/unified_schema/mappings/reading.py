@@ -78,7 +78,9 @@ def build(document: Entry, path: Path) -> Mapping:
         fixed=fixed,
         fill=_fill(given.get("fill"), reader),
         clock=_clock(given.get("clock"), reader),
-        personal=tuple(path_keys(check_path(item)) for item in (given["personal"].items() if "personal" in given else ())),
+        personal=tuple(
+            path_keys(check_path(item)) for item in (given["personal"].items() if "personal" in given else ())
+        ),
         lists=tuple(path_keys(check_path(i)) for i in (_listed(given["events"]) if "events" in given else ())),
     )
     _check(mapping, reader)
@@ -240,11 +242,14 @@ def _check_names(fields: list[Field]) -> None:
         if field.home.kind in ("none", "within", "rows"):
             continue
         if field.src in OWN_KEYS:
-            raise MappingError(field.place, f"field {field.path} needs src: another name than {field.src!r}, which is ours")
+            raise MappingError(
+                field.place, f"field {field.path} needs src: another name than {field.src!r}, which is ours"
+            )
         if field.src in seen:
             other = seen[field.src]
             raise MappingError(
-                field.place, f"fields {other.path} and {field.path} share the name {field.src!r}: give one of them src: a name"
+                field.place,
+                f"fields {other.path} and {field.path} share the name {field.src!r}: give one of them src: a name",
             )
         seen[field.src] = field
 
@@ -257,7 +262,9 @@ def _check_homes(mapping: Mapping) -> None:
         for field in (*outer, *part.fields):
             if field.home.kind in ("column", "bag", "label", "attribute", "member", "id"):
                 if field.home.shown in homes:
-                    raise MappingError(field.place, f"{field.home.shown} is the home of two fields: one of them needs src")
+                    raise MappingError(
+                        field.place, f"{field.home.shown} is the home of two fields: one of them needs src"
+                    )
                 homes[field.home.shown] = field.place
         for derived in part.derived:
             _check_derived(derived, homes)

@@ -105,20 +105,36 @@ impl Default for ServerOptions {
 pub struct Table {
     pub options: ServerOptions,
     routes: HashMap<String, Vec<Arc<Route>>>,
+    /// Those of `/*` paths, by what is above.
+    below: HashMap<String, Vec<Arc<Route>>>,
 }
 
 impl Table {
     pub fn new(routes: Vec<Route>, options: ServerOptions) -> Table {
-        let mut table = Table { options, routes: HashMap::new() };
+        let mut table = Table { options, ..Table::default() };
         for route in routes {
-            table.routes.entry(route.path.clone()).or_default().push(Arc::new(route));
+            let (map, path) = match route.path.strip_suffix("/*") {
+                Some(above) => (&mut table.below, above.to_owned()),
+                None => (&mut table.routes, route.path.clone()),
+            };
+            map.entry(path).or_default().push(Arc::new(route));
         }
         table
     }
 
-    /// The routes of a path, one per method.
+    /// The routes of a path, one per method; a path that ends with `/*` stands for all below it that have none.
     pub fn at(&self, path: &str) -> &[Arc<Route>] {
-        self.routes.get(path).map_or(&[], Vec::as_slice)
+        if let Some(routes) = self.routes.get(path) {
+            return routes;
+        }
+        let mut above = path;
+        while let Some((parent, _)) = above.rsplit_once('/') {
+            if let Some(routes) = self.below.get(parent) {
+                return routes;
+            }
+            above = parent;
+        }
+        &[]
     }
 
     /// Whether a gRPC service of this name is served.

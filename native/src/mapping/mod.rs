@@ -9,7 +9,7 @@
 
 mod check;
 mod expression;
-mod identity;
+pub mod identity;
 pub mod json;
 mod number;
 mod payload;
@@ -18,6 +18,7 @@ mod row;
 pub mod run;
 mod shape;
 mod time;
+pub mod window;
 
 pub use check::Reject;
 pub use payload::{Envelope, Format, Limits, Unreadable};

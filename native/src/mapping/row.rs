@@ -713,7 +713,9 @@ fn restores(field: &Field, col: Col, value: Value, stored: &Stored, event: &Even
         Stored::Int(number) if field.plus.or(field.until).is_none() => {
             value.kind == Kind::Number && whole(value.raw) == Some(*number)
         }
-        Stored::Int(number) => value.kind == Kind::Number && offset(field, *number as f64, event) == value.raw.parse().ok(),
+        Stored::Int(number) => {
+            value.kind == Kind::Number && offset(field, *number as f64, event) == value.raw.parse().ok()
+        }
         Stored::Double(stored) => {
             let restored = offset(field, *stored, event);
             value.kind == Kind::Number && restored.is_some_and(|restored| exact(value.raw, restored))

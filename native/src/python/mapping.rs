@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiter::Jiter;
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use super::{batch::PyBatch, decode::guarded, error::native_error};
@@ -11,6 +12,7 @@ use crate::{
         Format, Request,
         run::{Machine, Open, Outcome},
         unreadable,
+        window::{Fresh, Window},
     },
 };
 
@@ -27,8 +29,11 @@ impl PyFormat {
         Format::read(plan).map(|format| PyFormat(Arc::new(format))).map_err(|error| PyValueError::new_err(error.0))
     }
 
-    /// The rows of one body, how many events were accepted, and those that were not: (index, id, code, path, message).
-    #[pyo3(signature = (body, *, received_ns, tenant="", mapping=None, client_ip="", user_agent="", referer="", privacy=""))]
+    /// The rows of one body, how many events were accepted, how many came before, what to remember of the others, and
+    /// the events refused: (index, id, code, path, message).
+    #[pyo3(signature = (
+        body, *, received_ns, tenant="", mapping=None, client_ip="", user_agent="", referer="", privacy="", window=None
+    ))]
     #[allow(clippy::too_many_arguments)]
     fn map(
         &self,
@@ -41,18 +46,24 @@ impl PyFormat {
         user_agent: &str,
         referer: &str,
         privacy: &str,
-    ) -> PyResult<(PyBatch, usize, Vec<Rejected>)> {
+        window: Option<&Bound<'_, EventWindow>>,
+    ) -> PyResult<Mapped> {
         if mapping.is_some_and(|at| at >= self.0.mappings.len()) {
             return Err(PyValueError::new_err("no such mapping"));
         }
         let request = Request { received_ns, tenant, client_ip, user_agent, referer, privacy };
+        let window = window.map(|window| &window.get().0);
         let result = guarded(py, || {
             let mut machine = Machine::default();
             let envelope = self.0.open(body, machine.stack())?;
-            let outcome = machine.take(&self.0, &envelope, mapping, &request, &mut Open);
-            Ok((machine, outcome))
+            let mut fresh = window.map(|window| Fresh::new(window, tenant));
+            let outcome = match &mut fresh {
+                Some(fresh) => machine.take(&self.0, &envelope, mapping, &request, fresh),
+                None => machine.take(&self.0, &envelope, mapping, &request, &mut Open),
+            };
+            Ok((machine, outcome, fresh.map_or_else(Vec::new, |fresh| fresh.keys)))
         })?;
-        let (machine, outcome) = result.map_err(|error| {
+        let (machine, outcome, fresh) = result.map_err(|error| {
             let (code, message, offset) = unreadable(&error);
             native_error(py, code, message, offset, "")
         })?;
@@ -60,8 +71,50 @@ impl PyFormat {
         let source = Arc::new(Source { tenant: tenant.into(), ..Source::default() });
         let runs = vec![Run { rows: outcome.rows, source }];
         let batch = Batch { signal: Signal::Events, columns, runs, completed: false };
-        Ok((PyBatch::new(batch), outcome.accepted, rejects(outcome)))
+        let (accepted, duplicates) = (outcome.accepted, outcome.duplicates);
+        Ok((PyBatch::new(batch), accepted, duplicates, EventKeys(fresh), rejects(outcome)))
     }
+}
+
+type Mapped = (PyBatch, usize, usize, EventKeys, Vec<Rejected>);
+
+/// Keys of events that are not safe yet.
+#[pyclass(frozen, module = "colonnade._native")]
+struct EventKeys(Vec<u128>);
+
+/// Keys of events that came within a span of time.
+#[pyclass(frozen, module = "colonnade._native")]
+struct EventWindow(Window);
+
+#[pymethods]
+impl EventWindow {
+    #[new]
+    fn new(span_ns: i64, max_keys: usize) -> EventWindow {
+        EventWindow(Window::new(span_ns, max_keys))
+    }
+
+    fn remember(&self, keys: &EventKeys, now_ns: i64) {
+        self.0.remember(&keys.0, now_ns);
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The text of a member of a body that is an object, without reading the rest of it; `None` where it has none.
+#[pyfunction]
+fn member_text(body: &[u8], name: &str) -> Option<String> {
+    let mut reader = Jiter::new(body);
+    let mut key = reader.next_object().ok()?.map(str::to_owned);
+    while let Some(found) = key {
+        if found == name {
+            return reader.next_str().ok().map(str::to_owned);
+        }
+        reader.next_skip().ok()?;
+        key = reader.next_key().ok()?.map(str::to_owned);
+    }
+    None
 }
 
 fn rejects(outcome: Outcome) -> Vec<Rejected> {
@@ -72,5 +125,8 @@ fn rejects(outcome: Outcome) -> Vec<Rejected> {
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<PyFormat>()
+    module.add_class::<PyFormat>()?;
+    module.add_class::<EventKeys>()?;
+    module.add_class::<EventWindow>()?;
+    module.add_function(wrap_pyfunction!(member_text, module)?)
 }

@@ -1,0 +1,105 @@
+//! Keys of events that came within a span of time.
+
+use std::{collections::VecDeque, sync::Mutex};
+
+use hashbrown::HashSet;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{Reject, identity::Identity, json::Value, plan::Mapping, run::Judge};
+
+type Keys = HashSet<u128, foldhash::fast::RandomState>;
+
+/// The span is forgotten in this many steps.
+const STEPS: usize = 8;
+
+/// Remembers keys for a span of time, and no more of them than it is told: the oldest are forgotten first.
+#[derive(Debug)]
+pub struct Window {
+    span_ns: i64,
+    max_keys: usize,
+    steps: Mutex<VecDeque<(i64, Keys)>>,
+}
+
+impl Window {
+    pub fn new(span_ns: i64, max_keys: usize) -> Window {
+        Window { span_ns, max_keys, steps: Mutex::default() }
+    }
+
+    fn has(&self, key: u128) -> bool {
+        self.steps.lock().expect("nobody panics here").iter().any(|(_, keys)| keys.contains(&key))
+    }
+
+    /// From now on these have come.
+    pub fn remember(&self, keys: &[u128], now_ns: i64) {
+        let mut steps = self.steps.lock().expect("nobody panics here");
+        while steps.front().is_some_and(|(since, _)| now_ns - since > self.span_ns + self.span_ns / STEPS as i64) {
+            steps.pop_front();
+        }
+        let most = self.max_keys.div_ceil(STEPS);
+        let is_open = |(since, keys): &(i64, Keys)| now_ns - since < self.span_ns / STEPS as i64 && keys.len() < most;
+        for key in keys {
+            if !steps.back().is_some_and(is_open) {
+                steps.push_back((now_ns, Keys::default()));
+                if steps.len() > STEPS + 1 {
+                    steps.pop_front();
+                }
+            }
+            steps.back_mut().expect("one was made").1.insert(*key);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.steps.lock().expect("nobody panics here").iter().map(|(_, keys)| keys.len()).sum()
+    }
+}
+
+/// Events of one request that did not come before; they are remembered once they are safe.
+pub struct Fresh<'a> {
+    window: &'a Window,
+    tenant: &'a str,
+    pub keys: Vec<u128>,
+    seen: Keys,
+}
+
+impl<'a> Fresh<'a> {
+    pub fn new(window: &'a Window, tenant: &'a str) -> Fresh<'a> {
+        Fresh { window, tenant, keys: Vec::new(), seen: Keys::default() }
+    }
+}
+
+impl Judge for Fresh<'_> {
+    fn admit(&mut self, _: &Mapping, _: Value) -> Result<(), Reject> {
+        Ok(())
+    }
+
+    /// Only a key of the source's own tells: equal events without one may well have happened twice.
+    fn is_new(&mut self, identity: &Identity) -> bool {
+        let Identity::Key(key) = identity else { return true };
+        let key = xxh3_128(&[self.tenant.as_bytes(), b"\x1f", key].concat());
+        if !self.seen.insert(key) || self.window.has(key) {
+            return false;
+        }
+        self.keys.push(key);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR_NS: i64 = 3_600_000_000_000;
+
+    #[test]
+    fn keys_are_forgotten_after_the_span_and_the_oldest_beyond_the_bound() {
+        let window = Window::new(24 * HOUR_NS, 80);
+        window.remember(&[1], 0);
+        window.remember(&[2], 23 * HOUR_NS);
+        assert!(window.has(1) && window.has(2) && !window.has(3));
+        window.remember(&[3], 28 * HOUR_NS);
+        assert!(!window.has(1) && window.has(2) && window.has(3));
+        let window = Window::new(24 * HOUR_NS, 80);
+        window.remember(&(0..1_000).collect::<Vec<_>>(), 0);
+        assert!(window.has(999) && !window.has(0) && window.len() <= 90);
+    }
+}
