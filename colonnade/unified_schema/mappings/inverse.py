@@ -204,10 +204,13 @@ class _Restoring:
             items = [self.item(part, row) for row in self.rows if "i" in _notes(row)]
             _put(self.restored, path_keys(path), items)
         for part in self.mapping.fixed:
-            for row in self.rows:
-                if _made_by(part, row):
-                    for field in part.fields:
-                        self.field(field, row, _notes(row))
+            made = [row for row in self.rows if _made_by(part, row)]
+            for field in part.fields:
+                for row in made:
+                    self.field(field, row, _notes(row))
+                # A part that made no row is told by the first one.
+                if not made and field.src in self.notes:
+                    _put(self.restored, path_keys(field.path), self.notes[field.src])
 
     def item(self, part: Part, row: Row) -> Event:
         item: Event = {}

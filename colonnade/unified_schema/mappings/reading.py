@@ -270,6 +270,7 @@ def _check_homes(mapping: Mapping) -> None:
             _check_derived(derived, homes)
         if part.fields is not mapping.fields:
             _check_row(part)
+    _check_fixed(mapping.fixed)
     _check_bags(mapping)
 
 
@@ -279,6 +280,19 @@ def _check_derived(derived: Derived, homes: dict[str, Place]) -> None:
             derived.place,
             f"{derived.home.shown} is a field's home: say there, with as:, what else it is made of",
         )
+
+
+def _check_fixed(rows: tuple[Part, ...]) -> None:
+    """What came from which row is told by the constants in its columns."""
+    seen: set[frozenset[tuple[str, str]]] = set()
+    for part in rows:
+        constants = frozenset((d.home.name, d.made_of["value"]) for d in part.derived if d.made_of["op"] == "text")
+        place = part.fields[0].place if part.fields else None
+        if place and (not constants or constants in seen):
+            raise MappingError(
+                place, "rows must differ in a constant, such as columns: {metric_name: {value: load_time}}"
+            )
+        seen.add(constants)
 
 
 def _check_row(part: Part) -> None:

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     decode::{
-        any_value::{comma, json_member, json_text},
+        any_value::{comma, json_text},
         columns::Columns,
     },
     schema::{Col, Kind as ColumnKind, ValueKind},
@@ -162,14 +162,23 @@ impl Row<'_> {
         }
     }
 
+    /// What a part says that makes no row is told by the first row; without any part there is one row all the same.
     fn fixed(&mut self, id: &Identity, parts: &[(Option<Node>, Part)]) {
         let present = |place: &Option<Node>| place.is_none_or(|node| self.event.values[node as usize].is_present());
-        let wanted: Vec<&Part> = parts.iter().filter(|(place, _)| present(place)).map(|(_, part)| part).collect();
-        for (number, part) in wanted.iter().enumerate() {
+        let (wanted, others): (Vec<_>, Vec<_>) = parts.iter().partition(|(place, _)| present(place));
+        let event = self.event;
+        for number in 0..wanted.len().max(1) {
             self.begin();
-            let event = self.event;
-            self.part(part, &event);
+            if let Some((_, part)) = wanted.get(number) {
+                self.part(part, &event);
+            }
             self.note_number("\"of\"", wanted.len());
+            for field in others.iter().filter(|_| number == 0).flat_map(|(_, part)| &part.fields) {
+                let value = event.values[field.node as usize];
+                if value.kind != Kind::Missing {
+                    self.note(&field.name, value.raw);
+                }
+            }
             self.end(id, Some(number), number == 0);
         }
     }
@@ -261,6 +270,9 @@ impl Row<'_> {
             let Some(stored) = self.set(col, Cell::Value(if value.is_present() { value } else { default })) else {
                 return missing;
             };
+            if missing && !default.text().is_some_and(|(_, whole)| whole) {
+                self.absent(&field.path);
+            }
             return missing || value.is_present() && !same && restores(field, col, value, &stored, event);
         }
         let cell = match (&field.made_of, event.times[field.node as usize]) {
@@ -802,12 +814,13 @@ fn open(out: &mut Vec<u8>) {
 
 /// A key and its colon; in `context` a leading `$` of the source's own is doubled.
 fn member(out: &mut Vec<u8>, name: &str, doubled: bool) {
-    if doubled && (name.as_bytes()[1] == b'$' || name.contains('\\')) {
-        json_member(out, unquoted(name).0.as_bytes());
+    if doubled && unquoted(name).0.starts_with('$') {
+        out.extend_from_slice(b"\"$");
+        out.extend_from_slice(&name.as_bytes()[1..]);
     } else {
         out.extend_from_slice(name.as_bytes());
-        out.push(b':');
     }
+    out.push(b':');
 }
 
 fn computed(cell: &Cell, out: &mut Vec<u8>) {

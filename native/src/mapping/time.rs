@@ -144,7 +144,7 @@ pub fn milliseconds(number: &str) -> Option<i64> {
 pub fn epoch(number: &str) -> Option<i64> {
     let value: f64 = number.parse().ok()?;
     match value.abs() < 1e11 {
-        true => Some((value * 1e3).round() as i64 * 1_000_000),
+        true => ((value * 1e3).round() as i64).checked_mul(1_000_000),
         false => milliseconds(number),
     }
 }
@@ -255,5 +255,6 @@ mod tests {
         assert_eq!(milliseconds("1e300"), None);
         assert_eq!(epoch("1772600767.123"), Some(1_772_600_767_123_000_000));
         assert_eq!(epoch("1772600767123"), Some(1_772_600_767_123_000_000));
+        assert_eq!(epoch("9223372037"), None);
     }
 }
