@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -29,6 +30,48 @@ class MappingError(ValueError):
         super().__init__(f"{place}: {message}")
         self.place = place
         self.message = message
+
+    @property
+    def all(self) -> list[MappingError]:
+        return [self]
+
+
+class MappingErrors(MappingError):
+    """All that is wrong with a mapping file, by place; the message has a line for each."""
+
+    def __init__(self, errors: Iterable[MappingError]) -> None:
+        found = sorted(
+            {str(e): e for error in errors for e in error.all}.values(), key=lambda e: (e.place.file, e.place.line)
+        )
+        super().__init__(found[0].place, found[0].message)
+        self.args = ("\n".join(map(str, found)),)
+        self._found = found
+
+    @property
+    def all(self) -> list[MappingError]:
+        return self._found
+
+
+class Problems:
+    """What was found wrong so far: a file's author is told everything at once."""
+
+    def __init__(self) -> None:
+        self.found: list[MappingError] = []
+
+    @contextmanager
+    def here(self) -> Generator[None]:
+        """What is raised within is kept, and what comes after goes on."""
+        try:
+            yield
+        except MappingError as error:
+            self.found.append(error)
+
+    def end(self) -> None:
+        """Raises MappingError if anything was found."""
+        if len(self.found) == 1:
+            raise self.found[0]
+        if self.found:
+            raise MappingErrors(self.found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +100,29 @@ class Entry:
         return self.value
 
     def items(self, what: str = "a list") -> list[Entry]:
-        if not isinstance(self.value, list):
+        value: object = self.value
+        if not isinstance(value, list):
             raise self.wrong(f"expected {what}, got {self.shown}")
-        return cast("list[Entry]", self.value)
+        return cast("list[Entry]", value)
 
     def texts(self, what: str = "a list of texts") -> list[str]:
         """The texts of a list, or the one text."""
         return [item.text() for item in (self.items(what) if isinstance(self.value, list) else [self])]
 
     def members(self, what: str = "a mapping") -> dict[str, Entry]:
-        if not isinstance(self.value, dict):
+        value: object = self.value
+        if not isinstance(value, dict):
             raise self.wrong(f"expected {what}, got {self.shown}")
-        return cast("dict[str, Entry]", self.value)
+        return cast("dict[str, Entry]", value)
 
     def section(self, allowed: Iterable[str], what: str) -> dict[str, Entry]:
         """The members, unknown keys refused."""
-        members, names = self.members(), list(allowed)
+        members, names, problems = self.members(), list(allowed), Problems()
         for key, entry in members.items():
             if key not in names:
-                raise entry.wrong(f"{what} has no key {key!r}{nearest(key, names)}; allowed: {', '.join(names)}")
+                text = f"{what} has no key {key!r}{nearest(key, names)}; allowed: {', '.join(names)}"
+                problems.found.append(entry.wrong(text))
+        problems.end()
         return members
 
     @property

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from colonnade.unified_schema.columns import Column, columns
 from colonnade.unified_schema.mappings import expressions
 from colonnade.unified_schema.mappings.expressions import Plain
-from colonnade.unified_schema.mappings.file import Entry, Place, nearest
+from colonnade.unified_schema.mappings.file import Entry, Place, Problems, nearest
 
 HomeKind = Literal[
     "column",
@@ -226,8 +226,10 @@ def check_path(entry: Entry) -> str:
 class Reader:
     """Reads the sections of one file. Paths that expressions read are remembered, to be checked at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, problems: Problems) -> None:
         self.read: dict[str, Entry] = {}
+        self.problems = problems
+        self.failed: list[str] = []
 
     def path(self, entry: Entry) -> str:
         text = check_path(entry)
@@ -238,20 +240,24 @@ class Reader:
         """`fields`, in the file's order; `label` is put before paths in messages."""
         found: list[Field] = []
         for path, spec in entry.members("fields").items() if entry else ():
-            check_path(Entry(path, spec.place))
-            found.append(self.field(path, spec, label))
+            self.failed.append(path)
+            with self.problems.here():
+                check_path(Entry(path, spec.place))
+                found.append(self.field(path, spec, label))
+                self.failed.pop()
         return tuple(found)
 
     def checks(self, entry: Entry | None) -> tuple[Field, ...]:
         """`check`: what values within bags must be."""
         found: list[Field] = []
         for path, spec in entry.members("check").items() if entry else ():
-            self.path(Entry(path, spec.place))
-            given = spec.section(("is", "required", "in"), f"check {path}")
-            is_ = _type(given, Home("within"), None, None)
-            required = "required" in given and given["required"].flag()
-            one_of = tuple(given["in"].texts()) if "in" in given else ()
-            found.append(Field(path, Home("within"), spec.place, is_, required, None, one_of, src=path, label=path))
+            with self.problems.here():
+                self.path(Entry(path, spec.place))
+                given = spec.section(("is", "required", "in"), f"check {path}")
+                is_ = _type(given, Home("within"), None, None)
+                required = "required" in given and given["required"].flag()
+                one_of = tuple(given["in"].texts()) if "in" in given else ()
+                found.append(Field(path, Home("within"), spec.place, is_, required, None, one_of, src=path, label=path))
         return tuple(found)
 
     def field(self, path: str, spec: Entry, label: str) -> Field:
@@ -319,10 +325,11 @@ class Reader:
         """`columns`."""
         found: list[Derived] = []
         for name, spec in entry.members("columns").items() if entry else ():
-            home = read_home(Entry(name, spec.place))
-            if home.kind not in ("column", "bag", "label", "attribute", "member"):
-                raise spec.wrong(f"columns computes columns, labels.x, attributes.x and members, not {name!r}")
-            found.append(Derived(home, expressions.compile(spec, self.path), spec.place))
+            with self.problems.here():
+                home = read_home(Entry(name, spec.place))
+                if home.kind not in ("column", "bag", "label", "attribute", "member"):
+                    raise spec.wrong(f"columns computes columns, labels.x, attributes.x and members, not {name!r}")
+                found.append(Derived(home, expressions.compile(spec, self.path), spec.place))
         return tuple(found)
 
 

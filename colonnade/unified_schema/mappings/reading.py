@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from colonnade.unified_schema.mappings import expressions
-from colonnade.unified_schema.mappings.file import Entry, MappingError, Place, nearest, read
+from colonnade.unified_schema.mappings.file import Entry, MappingError, Place, Problems, nearest, read
 from colonnade.unified_schema.mappings.model import (
     BAGS,
     OWN_KEYS,
@@ -47,44 +49,28 @@ def build(document: Entry, path: Path) -> Mapping:
     """The mapping of a document; `path` is where it stands, for what it extends."""
     sections = _extended(document, path, ())
     document = Entry(sections, document.place)
-    given = document.section(_SECTIONS, "a mapping")
+    problems = Problems()
+    reader, given = Reader(problems), document.members()
+    with problems.here():
+        document.section(_SECTIONS, "a mapping")
+    parts: dict[str, Any] = {}
+    for key, read_section in _READERS.items():
+        if key in given:
+            with problems.here():
+                parts |= read_section(given[key], reader)
     if "source" not in given:
-        raise document.wrong("a mapping needs source: the event_source of its rows, such as acme.order")
-    source = given["source"].text()
-    if not _SOURCE.fullmatch(source):
-        raise given["source"].wrong(f"source is lower-case words with dots between, such as acme.order, not {source!r}")
-    reader = Reader()
-    fields = reader.fields(given.get("fields"))
-    if not fields:
-        raise document.wrong("a mapping needs fields: the paths of the input and where they live")
-    each, fixed = _rows(given.get("rows"), reader)
-    mapping = Mapping(
-        name=path.stem,
-        source=source,
-        file=path.name,
-        title=_text(given, "title") or source,
-        description=_text(given, "description"),
-        form=_text(given, "form") or None,
-        strict="strict" in given and given["strict"].flag(),
-        sanitise="sanitise" in given and given["sanitise"].flag(),
-        when=tuple(_condition(name, test) for name, test in _members(given, "when")),
-        fields=(*fields, *reader.checks(given.get("check"))),
-        derived=reader.derived(given.get("columns")),
-        require=tuple(_required(item, reader) for item in (given["require"].items() if "require" in given else ())),
-        keys=_keys(given.get("id"), reader),
-        undigested=tuple(given["digest_without"].texts()) if "digest_without" in given else (),
-        rest=_rest(given.get("rest")),
-        each=each,
-        fixed=fixed,
-        fill=_fill(given.get("fill"), reader),
-        clock=_clock(given.get("clock"), reader),
-        personal=tuple(
-            path_keys(check_path(item)) for item in (given["personal"].items() if "personal" in given else ())
-        ),
-        lists=tuple(path_keys(check_path(i)) for i in (_listed(given["events"]) if "events" in given else ())),
-    )
+        problems.found.append(
+            document.wrong("a mapping needs source: the event_source of its rows, such as acme.order")
+        )
+    if "fields" not in given:
+        problems.found.append(document.wrong("a mapping needs fields: the paths of the input and where they live"))
+    checks = parts.pop("checks", ())
+    parts = {"source": path.stem, "fields": (), **parts}
+    parts["fields"] = (*parts["fields"], *checks)
+    mapping = Mapping(name=path.stem, file=path.name, **parts)
     _check(mapping, reader)
-    return mapping
+    problems.end()
+    return replace(mapping, title=mapping.title or mapping.source)
 
 
 def _extended(document: Entry, path: Path, seen: tuple[str, ...]) -> dict[str, Entry]:
@@ -115,12 +101,15 @@ def _find(name: str, path: Path, entry: Entry) -> Path:
     raise entry.wrong(f"nothing to extend: no mapping {name!r}{nearest(name, known)}")
 
 
-def _text(given: dict[str, Entry], key: str) -> str:
-    return given[key].text().strip() if key in given else ""
+def _source(entry: Entry) -> str:
+    source = entry.text()
+    if not _SOURCE.fullmatch(source):
+        raise entry.wrong(f"source is lower-case words with dots between, such as acme.order, not {source!r}")
+    return source
 
 
-def _members(given: dict[str, Entry], key: str) -> list[tuple[str, Entry]]:
-    return list(given[key].members().items()) if key in given else []
+def _paths(entries: list[Entry]) -> tuple[tuple[str, ...], ...]:
+    return tuple(path_keys(check_path(entry)) for entry in entries)
 
 
 def _listed(entry: Entry) -> list[Entry]:
@@ -141,10 +130,8 @@ def _required(item: Entry, reader: Reader) -> tuple[str, tuple[str, ...]]:
     return " or ".join(paths), tuple(paths)
 
 
-def _keys(entry: Entry | None, reader: Reader) -> tuple[tuple[KeyPart, ...], ...]:
+def _keys(entry: Entry, reader: Reader) -> tuple[tuple[KeyPart, ...], ...]:
     """`id`: parts of the natural key, or several lists of them, the first that is complete counting."""
-    if entry is None:
-        return ()
     items = entry.items("a list of paths")
     alternatives = [item.items() for item in items] if items and isinstance(items[0].value, list) else [items]
     return tuple(tuple(_key_part(part, reader) for part in parts) for parts in alternatives)
@@ -160,27 +147,23 @@ def _key_part(entry: Entry, reader: Reader) -> KeyPart:
     return KeyPart(expressions.compile(entry, reader.path), required=True)
 
 
-def _rest(entry: Entry | None) -> str | None:
-    if entry is None:
-        return None
+def _rest(entry: Entry) -> str:
     if entry.value not in ("data", "properties", "traits"):
         raise entry.wrong(f"rest is data, properties or traits, not {entry.shown}")
     return entry.text()
 
 
-def _rows(entry: Entry | None, reader: Reader) -> tuple[tuple[str, Part] | None, tuple[Part, ...]]:
+def _rows(entry: Entry, reader: Reader) -> dict[str, Any]:
     """`rows`: `each` item of a list, or a fixed list of rows."""
-    if entry is None:
-        return None, ()
     if isinstance(entry.value, list):
-        return None, tuple(_row(item, reader) for item in entry.items())
+        return {"fixed": tuple(_row(item, reader) for item in entry.items())}
     given = entry.section(("each", "fields", "columns"), "rows")
     if "each" not in given:
         raise entry.wrong("rows needs each: the path of a list; or it is a list of rows")
-    path, inner = reader.path(given["each"]), Reader()
+    path, inner = reader.path(given["each"]), Reader(reader.problems)
     part = Part(inner.fields(given.get("fields"), f"{path}[]."), inner.derived(given.get("columns")))
     _check_reads(part.fields, inner)
-    return (path, part), ()
+    return {"each": (path, part)}
 
 
 def _row(entry: Entry, reader: Reader) -> Part:
@@ -189,21 +172,43 @@ def _row(entry: Entry, reader: Reader) -> Part:
     return Part(reader.fields(given.get("fields")), reader.derived(given.get("columns")), where)
 
 
-def _fill(entry: Entry | None, reader: Reader) -> dict[str, Any]:
+def _fill(entry: Entry, reader: Reader) -> dict[str, Any]:
     fills: dict[str, Any] = {}
-    for name, value in (entry.section(_FILLS, "fill") if entry else {}).items():
+    for name, value in entry.section(_FILLS, "fill").items():
         fills[name] = reader.path(value) if isinstance(value.value, str) and name == "client_ip" else value.flag()
     return fills
 
 
-def _clock(entry: Entry | None, reader: Reader) -> dict[str, str] | None:
-    if entry is None:
-        return None
+def _clock(entry: Entry, reader: Reader) -> dict[str, str]:
     given = entry.section(_CLOCK, "clock")
     for name in _CLOCK:
         if name not in given:
             raise entry.wrong(f"clock needs {name}: a path")
     return {name: reader.path(value) for name, value in given.items()}
+
+
+# Sections in the order in which they are read: each gives what it says of the `Mapping`.
+_READERS: Final[dict[str, Callable[[Entry, Reader], dict[str, Any]]]] = {
+    "source": lambda entry, _: {"source": _source(entry)},
+    "form": lambda entry, _: {"form": entry.text() or None},
+    "title": lambda entry, _: {"title": entry.text().strip()},
+    "description": lambda entry, _: {"description": entry.text().strip()},
+    "strict": lambda entry, _: {"strict": entry.flag()},
+    "sanitise": lambda entry, _: {"sanitise": entry.flag()},
+    "when": lambda entry, _: {"when": tuple(_condition(name, test) for name, test in entry.members().items())},
+    "fields": lambda entry, reader: {"fields": reader.fields(entry)},
+    "check": lambda entry, reader: {"checks": reader.checks(entry)},
+    "columns": lambda entry, reader: {"derived": reader.derived(entry)},
+    "rows": lambda entry, reader: _rows(entry, reader),
+    "require": lambda entry, reader: {"require": tuple(_required(item, reader) for item in entry.items())},
+    "id": lambda entry, reader: {"keys": _keys(entry, reader)},
+    "digest_without": lambda entry, _: {"undigested": tuple(entry.texts())},
+    "rest": lambda entry, _: {"rest": _rest(entry)},
+    "fill": lambda entry, reader: {"fill": _fill(entry, reader)},
+    "clock": lambda entry, reader: {"clock": _clock(entry, reader)},
+    "personal": lambda entry, _: {"personal": _paths(entry.items())},
+    "events": lambda entry, _: {"lists": _paths(_listed(entry))},
+}
 
 
 # --- what can only be seen of the whole
@@ -213,17 +218,19 @@ def _check(mapping: Mapping, reader: Reader) -> None:
     fields = [*mapping.all_fields]
     _check_reads(fields, reader, mapping.each[0] if mapping.each else None)
     inner = [*mapping.each[1].fields] if mapping.each else []
-    _check_names([*fields, *inner])
-    _check_homes(mapping)
+    _check_names([*fields, *inner], reader.problems)
+    _check_homes(mapping, reader.problems)
 
 
 def _check_reads(fields: list[Field] | tuple[Field, ...], reader: Reader, each: str | None = None) -> None:
-    """A path that is read and lives nowhere would be lost."""
+    """A path that is read and lives nowhere would be lost. Fields that were found wrong are there all the same."""
+    known = [*reader.failed, *(field.path for field in fields)]
     for path, entry in reader.read.items():
-        covered = path == each or any(_covers(field, path) or _within(field.path, path) for field in fields)
-        if not covered:
-            known = [field.path for field in fields]
-            raise entry.wrong(f"{path} is read but has no home{nearest(path, known)}: add it to fields (src keeps it)")
+        failed = any(path == other or _within(path, other) or _within(other, path) for other in reader.failed)
+        if failed or path == each or any(_covers(field, path) or _within(field.path, path) for field in fields):
+            continue
+        text = f"{path} is read but has no home{nearest(path, known)}: add it to fields (src keeps it)"
+        reader.problems.found.append(entry.wrong(text))
 
 
 def _covers(field: Field, path: str) -> bool:
@@ -235,26 +242,22 @@ def _within(path: str, outer: str) -> bool:
     return path.startswith((f"{outer}.", f"{outer}["))
 
 
-def _check_names(fields: list[Field]) -> None:
+def _check_names(fields: list[Field], problems: Problems) -> None:
     """Each value needs a key of its own in `$src`."""
     seen: dict[str, Field] = {}
     for field in fields:
         if field.home.kind in ("none", "within", "rows"):
             continue
+        other = seen.setdefault(field.src, field)
         if field.src in OWN_KEYS:
-            raise MappingError(
-                field.place, f"field {field.path} needs src: another name than {field.src!r}, which is ours"
-            )
-        if field.src in seen:
-            other = seen[field.src]
-            raise MappingError(
-                field.place,
-                f"fields {other.path} and {field.path} share the name {field.src!r}: give one of them src: a name",
-            )
-        seen[field.src] = field
+            text = f"field {field.path} needs src: another name than {field.src!r}, which is ours"
+            problems.found.append(MappingError(field.place, text))
+        elif other is not field:
+            text = f"fields {other.path} and {field.path} share the name {field.src!r}: give one of them src: a name"
+            problems.found.append(MappingError(field.place, text))
 
 
-def _check_homes(mapping: Mapping) -> None:
+def _check_homes(mapping: Mapping, problems: Problems) -> None:
     """One home per value and one value per home."""
     for part in [Part(mapping.fields, mapping.derived), *mapping.fixed, *([mapping.each[1]] if mapping.each else [])]:
         outer = mapping.fields if part.fields is not mapping.fields else ()
@@ -262,16 +265,19 @@ def _check_homes(mapping: Mapping) -> None:
         for field in (*outer, *part.fields):
             if field.home.kind in ("column", "bag", "label", "attribute", "member", "id"):
                 if field.home.shown in homes:
-                    raise MappingError(
-                        field.place, f"{field.home.shown} is the home of two fields: one of them needs src"
-                    )
+                    text = f"{field.home.shown} is the home of two fields: one of them needs src"
+                    problems.found.append(MappingError(field.place, text))
                 homes[field.home.shown] = field.place
         for derived in part.derived:
-            _check_derived(derived, homes)
+            with problems.here():
+                _check_derived(derived, homes)
         if part.fields is not mapping.fields:
-            _check_row(part)
-    _check_fixed(mapping.fixed)
-    _check_bags(mapping)
+            with problems.here():
+                _check_row(part)
+    with problems.here():
+        _check_fixed(mapping.fixed)
+    with problems.here():
+        _check_bags(mapping)
 
 
 def _check_derived(derived: Derived, homes: dict[str, Place]) -> None:
