@@ -27,9 +27,11 @@ from colonnade.pipeline import outcome
 from colonnade.pipeline.component import KINDS, SIGNALS, Factory
 from colonnade.pipeline.instruments import PREFIX, TABLE
 from colonnade.pipeline.registry import registry
-from colonnade.unified_schema import Column, columns, otel_attributes
+from colonnade.unified_schema import Column, columns, mappings, otel_attributes
 from colonnade.unified_schema.clickhouse import columns as stored_columns
 from colonnade.unified_schema.columns import LOW_CARDINALITY_TEXT
+from colonnade.unified_schema.mappings.model import Field as MappingField
+from colonnade.unified_schema.mappings.model import column_of
 from colonnade.unified_schema.parquet import file_schema
 
 TOP = Path(__file__).resolve().parents[1]
@@ -47,6 +49,7 @@ def pages() -> dict[str, str]:
         **found,
         "service.md": service_page(schema),
         "columns.md": columns_page(),
+        "mappings.md": mappings_page(),
         "errors.md": errors_page(),
         "metrics.md": metrics_page(),
         "command_line.md": command_line_page(),
@@ -171,6 +174,40 @@ is the source of this page, of the table in ClickHouse and of the Arrow schema.
 Where the daemon does otherwise than a description says: a deterministic `id` is a UUIDv8 with an XXH3-128 digest,
 not a UUIDv5; `day` and `hour` follow `ingested_at` where `timestamp` lies too far from it (`day_window` of `unify`);
 for OTLP `context` holds what of resource and scope has no column.
+
+"""
+
+
+# --- mappings
+
+
+def mappings_page() -> str:
+    """What every source's fields become: the files themselves, as tables."""
+    text = f"{NOTE}# Mappings\n\n{MAPPINGS_INTRODUCTION}"
+    for name in mappings.names():
+        mapping = mappings.builtin(name)
+        text += f"\n## `{name}`\n\n{mapping.description or mapping.title}\n\n"
+        text += table(("Field", "Lives in", "Required", "Must be"), [field_row(field) for field in mapping.all_fields])
+        if mapping.each:
+            path, part = mapping.each
+            text += f"\nOne row per item of `{path}`:\n\n"
+            text += table(("Field", "Lives in", "Required", "Must be"), [field_row(field) for field in part.fields])
+        computed = sorted(mapping.columns - {column_of(field.home) for field in mapping.all_fields})
+        text += f"\nBesides, filled for querying: {codes(computed)}.\n"
+    return text
+
+
+def field_row(field: MappingField) -> tuple[str, str, str, str]:
+    home = {"none": "nowhere", "within": "where it stands", "rows": "rows of its own"}.get(field.home.kind)
+    wanted = ", ".join(field.one_of) or ("" if field.is_ == "any" else field.is_)
+    return code(field.path), home or code(field.home.shown), "yes" if field.required else "", wanted
+
+
+MAPPINGS_INTRODUCTION = """\
+Each source of JSON events has a file in `colonnade/unified_schema/mappings/` that says where each of its fields lives.
+A field that no row of a table names stands in `context`, under `$src`: nothing that was sent is lost.
+[Mapping files](../mapping_files.md) says how one is written; `colonnade map FILE --mapping NAME` shows what an input
+becomes.
 
 """
 

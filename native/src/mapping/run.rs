@@ -55,8 +55,8 @@ pub struct Rejected {
 pub trait Judge {
     /// Whether the event may come in at all.
     fn admit(&mut self, mapping: &Mapping, event: Value) -> Result<(), Reject>;
-    /// Whether no event of this key came before.
-    fn is_new(&mut self, identity: &Identity) -> bool;
+    /// Whether no event of this source and key came before.
+    fn is_new(&mut self, mapping: &Mapping, identity: &Identity) -> bool;
 }
 
 /// Takes everything.
@@ -67,7 +67,7 @@ impl Judge for Open {
         Ok(())
     }
 
-    fn is_new(&mut self, _: &Identity) -> bool {
+    fn is_new(&mut self, _: &Mapping, _: &Identity) -> bool {
         true
     }
 }
@@ -140,7 +140,7 @@ impl Machine {
         self.copies(mapping, &found, text.len()).map_err(refused)?;
         judge.admit(mapping, Value::of(&text)).map_err(refused)?;
         let identity = Identity::of(mapping, &text, &Event { values: &found.values, times: &times.at }, seen);
-        if !judge.is_new(&identity) {
+        if !judge.is_new(mapping, &identity) {
             return Ok(0);
         }
         Ok(write(mapping, &identity, &found, &times, request, &mut self.scratch, &mut self.columns))

@@ -48,7 +48,7 @@ impl Window {
         }
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.steps.lock().expect("nobody panics here").iter().map(|(_, keys)| keys.len()).sum()
     }
 }
@@ -73,9 +73,9 @@ impl Judge for Fresh<'_> {
     }
 
     /// Only a key of the source's own tells: equal events without one may well have happened twice.
-    fn is_new(&mut self, identity: &Identity) -> bool {
+    fn is_new(&mut self, mapping: &Mapping, identity: &Identity) -> bool {
         let Identity::Key(key) = identity else { return true };
-        let key = xxh3_128(&[self.tenant.as_bytes(), b"\x1f", key].concat());
+        let key = xxh3_128(&[self.tenant.as_bytes(), b"\x1f", mapping.source.as_bytes(), b"\x1f", key].concat());
         if !self.seen.insert(key) || self.window.has(key) {
             return false;
         }
@@ -100,6 +100,6 @@ mod tests {
         assert!(!window.has(1) && window.has(2) && window.has(3));
         let window = Window::new(24 * HOUR_NS, 80);
         window.remember(&(0..1_000).collect::<Vec<_>>(), 0);
-        assert!(window.has(999) && !window.has(0) && window.len() <= 90);
+        assert!(window.has(999) && !window.has(0) && window.count() <= 90);
     }
 }

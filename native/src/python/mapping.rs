@@ -98,7 +98,7 @@ impl EventWindow {
     }
 
     fn __len__(&self) -> usize {
-        self.0.len()
+        self.0.count()
     }
 }
 
