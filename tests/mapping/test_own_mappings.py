@@ -11,6 +11,7 @@ import pytest
 from colonnade.daemon.command import main
 from colonnade.unified_schema import mappings
 from colonnade.unified_schema.mappings import MappingError
+from colonnade.unified_schema.mappings.reading import FOLDER
 
 ORDER = """\
 source: acme.order
@@ -143,3 +144,10 @@ def test_map_tells_what_is_wrong_with_a_mapping_or_an_input(tmp_path: Path, mapp
     status, text = mapped({}, "segment.trak")
     assert status == 1
     assert "did you mean 'segment.track'" in text
+
+
+def test_a_file_of_ones_own_is_compiled_to_what_ours_of_the_same_shape_is(tmp_path: Path) -> None:
+    for name in ("segment.track", "_segment"):
+        (tmp_path / f"{name}.yaml").write_text((FOLDER / f"{name}.yaml").read_text("utf-8"), "utf-8")
+    own = mappings.load(tmp_path / "segment.track.yaml")
+    assert mappings.format_plan([own]) == mappings.format_plan([mappings.builtin("segment.track")])
