@@ -58,9 +58,19 @@ impl Default for Limits {
 pub struct Envelope<'a> {
     pub events: Vec<Value<'a>>,
     pub around: Value<'a>,
+    /// Its members that the format merges, then those that events inherit, or the one that each event is put beside:
+    /// looked up once, because a search walks over the whole list of events.
+    common: Vec<Value<'a>>,
     pub single: bool,
     /// Of the whole body.
     scan: Scan,
+}
+
+impl<'a> Envelope<'a> {
+    /// Events with nothing around them.
+    fn bare(events: Vec<Value<'a>>, single: bool, scan: Scan) -> Envelope<'a> {
+        Envelope { events, around: Value::default(), common: Vec::new(), single, scan }
+    }
 }
 
 /// Why a body holds no events at all.
@@ -128,9 +138,7 @@ impl Format {
         let body = Value::of(text);
         match body.kind {
             Kind::Object => self.object(body, scan),
-            Kind::List if self.list => {
-                Ok(Envelope { events: body.items().collect(), around: Value::default(), single: false, scan })
-            }
+            Kind::List if self.list => Ok(Envelope::bare(body.items().collect(), false, scan)),
             Kind::List => Err(Unreadable::Envelope("the body must be an object, not a list")),
             _ if self.list => Err(Unreadable::Envelope("the body must be an object or a list of objects")),
             _ => Err(Unreadable::Envelope("the body must be an object")),
@@ -142,16 +150,30 @@ impl Format {
             let list = path.iter().fold(body, |value, key| member(value, key));
             match list.kind {
                 Kind::List => {
-                    return Ok(Envelope { events: list.items().collect(), around: body, single: false, scan });
+                    let common = self.shared().map(|key| member(body, key)).collect();
+                    return Ok(Envelope {
+                        around: body,
+                        common,
+                        ..Envelope::bare(list.items().collect(), false, scan)
+                    });
                 }
                 Kind::Missing => {}
                 _ => return Err(Unreadable::Envelope("the list of events is no list")),
             }
         }
         match self.single {
-            true => Ok(Envelope { events: vec![body], around: Value::default(), single: true, scan }),
+            true => Ok(Envelope::bare(vec![body], true, scan)),
             false => Err(Unreadable::Envelope("the body holds no list of events")),
         }
+    }
+
+    /// The members of the object around that concern its events.
+    fn shared(&self) -> impl Iterator<Item = &str> {
+        let (members, with) = match &self.wrap {
+            Some(wrap) => (None, Some(&wrap.with)),
+            None => (Some(self.merge.iter().chain(&self.inherit)), None),
+        };
+        members.into_iter().flatten().chain(with).map(|key| &**key)
     }
 
     /// Whether an event keeps within the limits.
@@ -185,20 +207,23 @@ impl Format {
             return Cow::Borrowed(event.raw);
         }
         if let Some(wrap) = &self.wrap {
-            return Cow::Owned(wrap.around(envelope.around, event, place));
+            return Cow::Owned(wrap.around(envelope.common[0], event, place));
         }
         let mut added: Vec<(&str, Option<Cow<str>>)> = Vec::new();
-        for key in &self.merge {
-            let (own, common) = (member(event, key), member(envelope.around, key));
+        let (merged_in, inherited) = envelope.common.split_at(self.merge.len());
+        for (key, &common) in self.merge.iter().zip(merged_in) {
+            if common.kind == Kind::Missing {
+                continue;
+            }
+            let own = member(event, key);
             match (own.kind, common.kind) {
-                (_, Kind::Missing | Kind::Null) => {}
+                (_, Kind::Null) => {}
                 (Kind::Missing, _) => added.push((key, Some(Cow::Borrowed(common.raw)))),
                 (Kind::Object, Kind::Object) => added.push((key, Some(Cow::Owned(merged(common, own))))),
                 _ => {}
             }
         }
-        for key in &self.inherit {
-            let common = member(envelope.around, key);
+        for (key, &common) in self.inherit.iter().zip(inherited) {
             if common.kind != Kind::Missing && member(event, key).kind == Kind::Missing {
                 added.push((key, Some(Cow::Borrowed(common.raw))));
             }
@@ -270,8 +295,7 @@ fn merged(common: Value, own: Value) -> String {
 }
 
 impl Wrap {
-    fn around(&self, around: Value, item: Value, place: usize) -> String {
-        let with = member(around, &self.with);
+    fn around(&self, with: Value, item: Value, place: usize) -> String {
         let with = match &self.number {
             Some(number) => {
                 let first: i64 = member(with, number).raw.parse().unwrap_or(0);
