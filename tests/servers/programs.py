@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,4 +58,15 @@ def node_folder(source: Path) -> Path:
                 shutil.copy(file, folder)
             command = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
             subprocess.run(command, cwd=folder, check=True, stdin=subprocess.DEVNULL)
+    return folder
+
+
+def python_folder(requirement: str) -> Path:
+    """A folder for PYTHONPATH that has a package of a certain version (`name==version`) and what it needs."""
+    folder = CACHE / "python" / requirement.replace("==", "-")
+    with _alone(folder):
+        if not (folder / "done").exists():
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), requirement]
+            subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+            (folder / "done").touch()
     return folder
