@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 from segment.analytics.client import Client
 from segment.analytics.version import VERSION
 
 host, key, user = sys.argv[1:]
 failed: list[str] = []
-client = Client(key, host=host, max_retries=0, on_error=lambda error, _: failed.append(repr(error)))
+
+
+def told(error: Exception, events: Any) -> None:
+    failed.append(repr(error))
+
+
+client: Any = Client(key, host=host, max_retries=0, on_error=told)
 client.track(user, "Bought", {"price": 12.5})
 client.identify(user, {"email": "a@example.com"})
 client.page(user, "docs", "Home", {"url": "https://shop.example/"})

@@ -1,4 +1,4 @@
-"""Libraries of the tracking API that are fetched when they are needed: Segment's for Node, and an old one for Python."""
+"""Libraries of the tracking API, fetched when they are needed: Segment's for Node, and an old one for Python."""
 
 from __future__ import annotations
 
