@@ -1,8 +1,8 @@
 //! Attributes to their homes: columns, and what is left to the maps.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, hash::BuildHasher};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashTable};
 
 use super::{
     any_value::{Any, key_value},
@@ -37,13 +37,6 @@ pub fn collect<'a>(pairs: impl Iterator<Item = &'a [u8]>, arena: &'a Arena) -> V
     collector.list
 }
 
-/// What one record after the other is read into, so that their memory is made once.
-#[derive(Default)]
-pub struct Scratch<'a> {
-    pub attributes: Collector<'a>,
-    pub feeds: Feeds<'a>,
-}
-
 /// The list in the making, pair by pair.
 #[derive(Default)]
 pub struct Collector<'a> {
@@ -54,12 +47,6 @@ pub struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    pub fn clear(&mut self) {
-        self.list.clear();
-        self.seen = 0;
-        self.index = None;
-    }
-
     #[inline]
     pub fn add(&mut self, pair: &'a [u8], arena: &'a Arena) {
         let (key, value) = key_value(pair, arena);
@@ -156,30 +143,16 @@ pub struct Feeds<'a> {
     places: [u8; COLUMN_COUNT],
 }
 
-impl Default for Feeds<'_> {
-    fn default() -> Self {
-        Feeds { list: Vec::new(), places: [0; COLUMN_COUNT] }
-    }
-}
-
 impl<'a> Feeds<'a> {
     /// `resource`: whose attributes these are; `kind`: the span's kind, 0 for what is no span.
     pub fn of(attributes: &[Attribute<'a>], resource: bool, kind: i64, arena: &'a Arena) -> Feeds<'a> {
-        let mut feeds = Feeds::default();
-        feeds.read(attributes, resource, kind, arena);
-        feeds
-    }
-
-    /// Forgets what it held, and reads other attributes.
-    pub fn read(&mut self, attributes: &[Attribute<'a>], resource: bool, kind: i64, arena: &'a Arena) {
-        for fed in self.list.drain(..) {
-            self.places[fed.col as usize] = 0;
-        }
+        let mut feeds = Feeds { list: Vec::new(), places: [0; COLUMN_COUNT] };
         for (at, attribute) in attributes.iter().enumerate() {
             for rule in rules(attribute.key) {
-                self.add(rule, at, attribute, resource, kind, arena);
+                feeds.add(rule, at, attribute, resource, kind, arena);
             }
         }
+        feeds
     }
 
     #[inline(always)]
@@ -352,9 +325,212 @@ fn transformed(transform: Transform, text: Cow<'_, [u8]>, kind: i64) -> Option<C
 
 /// The attributes that have no other home, into a map.
 pub fn residue(attributes: &[Attribute], entries: &mut Entries, whole: bool) {
-    for attribute in attributes.iter().filter(|attribute| whole || !attribute.home) {
-        entries.key(attribute.key, true, attribute.value.kind());
-        attribute.value.write_text(&mut entries.texts.data);
-        entries.texts.close();
+    attributes.iter().filter(|attribute| whole || !attribute.home).for_each(|attribute| keep(attribute, entries));
+}
+
+fn keep(attribute: &Attribute, entries: &mut Entries) {
+    entries.key(attribute.key, true, attribute.value.kind());
+    attribute.value.write_text(&mut entries.texts.data);
+    entries.texts.close();
+}
+
+/// A call with more distinct keys than this forgets those it knows, record by record.
+const KNOWN_KEYS: usize = 4_096;
+
+/// No key, no place.
+const NONE: u32 = u32::MAX;
+
+/// A key that a record of this call had.
+struct Known<'a> {
+    key: &'a [u8],
+    rules: &'static [Rule],
+    /// The key that came after it the last time.
+    next: u32,
+    /// The record that had it last, and where.
+    stamp: u32,
+    place: u32,
+}
+
+/// The keys that the records of a call had: records are mostly alike, and so the key that comes next is mostly known.
+#[derive(Default)]
+struct Keys<'a> {
+    known: Vec<Known<'a>>,
+    table: HashTable<u32>,
+    hasher: foldhash::fast::RandomState,
+    first: u32,
+    last: u32,
+}
+
+impl<'a> Keys<'a> {
+    fn begin(&mut self) {
+        if self.known.len() >= KNOWN_KEYS {
+            (self.known, self.table) = Default::default();
+        }
+        self.last = NONE;
+    }
+
+    #[inline]
+    fn find(&mut self, key: &'a [u8]) -> &mut Known<'a> {
+        let next = self.known.get(self.last as usize).map_or(self.first, |last| last.next);
+        self.last = match self.known.get(next as usize) {
+            Some(known) if known.key == key => next,
+            _ => self.find_other(key),
+        };
+        &mut self.known[self.last as usize]
+    }
+
+    #[inline(never)]
+    fn find_other(&mut self, key: &'a [u8]) -> u32 {
+        let hash = self.hasher.hash_one(key);
+        let at = match self.table.find(hash, |at| self.known[*at as usize].key == key) {
+            Some(at) => *at,
+            None => {
+                let at = self.known.len() as u32;
+                self.known.push(Known { key, rules: rules(key), next: NONE, stamp: 0, place: 0 });
+                let (known, hasher) = (&self.known, &self.hasher);
+                self.table.insert_unique(hash, at, |at| hasher.hash_one(known[*at as usize].key));
+                at
+            }
+        };
+        match self.known.get_mut(self.last as usize) {
+            Some(last) => last.next = at,
+            None => self.first = at,
+        }
+        at
+    }
+}
+
+/// What a record's attributes have said about a column.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    /// The record that this is about.
+    stamp: u32,
+    /// How many attributes name the column, also those whose value does not fit.
+    feeders: u32,
+    rank: u8,
+    filled: bool,
+}
+
+struct Entry<'a> {
+    attribute: Attribute<'a>,
+    rules: &'static [Rule],
+    /// The column that the attribute can be restored from.
+    exact: Option<Col>,
+}
+
+/// A record's own attributes, and the columns that they feed. One record after the other is read into the same memory.
+pub struct Own<'a> {
+    list: Vec<Entry<'a>>,
+    keys: Keys<'a>,
+    slots: [Slot; COLUMN_COUNT],
+    stamp: u32,
+    /// The columns that the resource feeds as well.
+    pub shared: Vec<Col>,
+}
+
+impl Default for Own<'_> {
+    fn default() -> Self {
+        let (list, shared) = (Vec::with_capacity(TYPICAL_ATTRIBUTES), Vec::new());
+        Own { list, keys: Keys::default(), slots: [Slot::default(); COLUMN_COUNT], stamp: 0, shared }
+    }
+}
+
+impl<'a> Own<'a> {
+    /// Forgets the record before.
+    pub fn begin(&mut self) {
+        self.stamp += 1;
+        self.list.clear();
+        self.shared.clear();
+        self.keys.begin();
+    }
+
+    /// Each key once: the last value wins and stands where the key came first.
+    #[inline]
+    pub fn add(&mut self, pair: &'a [u8], arena: &'a Arena) {
+        let (key, value) = key_value(pair, arena);
+        let known = self.keys.find(key);
+        if known.stamp == self.stamp {
+            self.list[known.place as usize].attribute.value = value;
+            return;
+        }
+        (known.stamp, known.place) = (self.stamp, self.list.len() as u32);
+        let attribute = Attribute { key, value, home: false };
+        self.list.push(Entry { attribute, rules: known.rules, exact: None });
+    }
+
+    pub fn attributes(&self) -> impl Iterator<Item = &Attribute<'a>> {
+        self.list.iter().map(|entry| &entry.attribute)
+    }
+
+    /// Sets this row's columns; `kind` is the span's, 0 for what is no span.
+    pub fn write(&mut self, kind: i64, resource: &Feeds, columns: &mut Columns, arena: &'a Arena) {
+        for at in 0..self.list.len() {
+            for rule in self.list[at].rules {
+                self.feed(rule, at, kind, resource, columns, arena);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn feed(&mut self, rule: &Rule, at: usize, kind: i64, resource: &Feeds, columns: &mut Columns, arena: &'a Arena) {
+        let slot = &mut self.slots[rule.col as usize];
+        if slot.stamp != self.stamp {
+            *slot = Slot { stamp: self.stamp, ..Slot::default() };
+            if resource.get(rule.col).is_some() {
+                self.shared.push(rule.col);
+            }
+        }
+        slot.feeders += 1;
+        let wins = !slot.filled || rule.rank >= slot.rank;
+        let entry = &mut self.list[at];
+        let same = match (rule.transform, entry.attribute.value) {
+            // Most attributes: text to a text column, as it is.
+            (Transform::None, Any::Text(text)) if !text.is_empty() && holds_text(rule.col) => {
+                if wins {
+                    columns.text(rule.col, text);
+                }
+                true
+            }
+            (_, value) => match convert(rule, value, kind, arena) {
+                Some(cell) => {
+                    if wins {
+                        cell.set(rule.col, columns);
+                    }
+                    same(value, &cell)
+                }
+                None => return,
+            },
+        };
+        if wins {
+            (slot.rank, slot.filled) = (rule.rank, true);
+        }
+        if same && rule.canonical && !rule.resource {
+            entry.exact = Some(rule.col);
+        }
+    }
+
+    /// Whether an attribute names the column.
+    #[inline]
+    pub fn names(&self, col: Col) -> bool {
+        self.slots[col as usize].stamp == self.stamp
+    }
+
+    /// Whether an attribute gave the column its value.
+    #[inline]
+    pub fn fills(&self, col: Col) -> bool {
+        self.names(col) && self.slots[col as usize].filled
+    }
+
+    /// The attributes whose only home is not a column, into the map.
+    pub fn residue(&self, resource: &Feeds, whole: bool, entries: &mut Entries) {
+        let url = self.names(Col::HttpUrl) || resource.get(Col::HttpUrl).is_some();
+        let derived = |col| url && matches!(col, Col::HttpHost | Col::HttpPath | Col::HttpQuery);
+        let alone = |col: Col| self.slots[col as usize].feeders == 1 && resource.get(col).is_none();
+        for entry in &self.list {
+            match entry.exact {
+                Some(col) if !whole && alone(col) && !derived(col) => {}
+                _ => keep(&entry.attribute, entries),
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef};
 use hashbrown::HashTable;
 
-use super::record::hex;
+use super::{attributes::Cell, record::hex};
 use crate::{
     batch::record_batch,
     schema::{COLUMN_COUNT, Col, Kind, ValueKind, any_fields},
@@ -19,6 +19,7 @@ use crate::{
 
 #[derive(Default)]
 pub struct Texts {
+    /// Where each text ends in `data`.
     ends: Vec<i32>,
     pub data: Vec<u8>,
 }
@@ -50,9 +51,41 @@ impl Texts {
     }
 
     pub fn finish(self) -> Result<StringArray, ArrowError> {
-        let offsets: Vec<i32> = std::iter::once(0).chain(self.ends).collect();
-        StringArray::try_new(OffsetBuffer::new(offsets.into()), self.data.into(), None)
+        let plain = self.data.is_ascii();
+        let offsets = offsets(self.ends);
+        match plain {
+            // SAFETY: the ends grow up to the data's length, and ASCII may be cut anywhere.
+            true => Ok(unsafe { StringArray::new_unchecked(offsets, self.data.into(), None) }),
+            false => StringArray::try_new(offsets, self.data.into(), None),
+        }
     }
+
+    /// Sets the texts of rows `from..to`, except those of rows in `but`.
+    fn run(&mut self, from: usize, to: usize, text: &[u8], but: &[usize]) {
+        let (mut own, mut start) = (Texts::default(), 0);
+        if self.len() > from {
+            start = if from == 0 { 0 } else { self.ends[from - 1] as usize };
+            own = Texts { ends: self.ends.split_off(from), data: self.data.split_off(start) };
+        }
+        self.pad(from);
+        for row in from..to {
+            match own.ends.get(row - from) {
+                Some(end) if but.binary_search(&row).is_ok() => {
+                    let before = if row == from { start } else { own.ends[row - from - 1] as usize };
+                    self.push(&own.data[before - start..*end as usize - start]);
+                }
+                _ => self.push(text),
+            }
+        }
+    }
+}
+
+/// The offsets of what ends at these places, which never go back.
+fn offsets(mut ends: Vec<i32>) -> OffsetBuffer<i32> {
+    ends.insert(0, 0);
+    debug_assert!(ends.is_sorted());
+    // SAFETY: they begin with 0, and each is the length, at its time, of data that only grew since.
+    unsafe { OffsetBuffer::new_unchecked(ends.into()) }
 }
 
 /// Dictionary text; entry 0 is the empty text.
@@ -129,6 +162,19 @@ impl Terms {
         }
     }
 
+    /// Sets the texts of rows `from..to`, except those of rows in `but`.
+    fn run(&mut self, from: usize, to: usize, key: i32, but: &[usize]) {
+        if self.keys.len() <= from {
+            self.keys.resize(from, 0);
+            self.keys.resize(to, key);
+            return;
+        }
+        self.keys.resize(to, 0);
+        for row in (from..to).filter(|row| but.binary_search(row).is_err()) {
+            self.keys[row] = key;
+        }
+    }
+
     /// Whether any row has a text.
     pub fn any(&self) -> bool {
         self.keys.iter().any(|key| *key != 0)
@@ -145,12 +191,16 @@ impl Terms {
     /// The column; rows beyond the last that was set are empty.
     pub fn finish(mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
         self.keys.resize(rows, 0);
-        Ok(Arc::new(DictionaryArray::try_new(Int32Array::from(self.keys), Arc::new(self.values.finish()?))?))
+        debug_assert!(self.keys.iter().all(|key| (0..self.values.len() as i32).contains(key)));
+        let (keys, values) = (Int32Array::from(self.keys), Arc::new(self.values.finish()?));
+        // SAFETY: every key is 0 or what `term` gave for a value, and values are never taken out.
+        Ok(Arc::new(unsafe { DictionaryArray::new_unchecked(keys, values) }))
     }
 }
 
 struct Numbers<T> {
     values: Vec<T>,
+    /// Which rows have a value; nothing while all have.
     valid: Vec<bool>,
 }
 
@@ -169,13 +219,35 @@ impl<T: Default + Copy> Numbers<T> {
             self.valid.truncate(row);
         }
         self.values.push(value);
-        self.valid.push(true);
+        if !self.valid.is_empty() {
+            self.valid.push(true);
+        }
+    }
+
+    /// The value of a row, if it has one.
+    fn get(&self, row: usize) -> Option<T> {
+        self.values.get(row).copied().filter(|_| self.valid.get(row).is_none_or(|valid| *valid))
     }
 
     fn pad(&mut self, rows: usize) {
         if self.values.len() < rows {
+            if self.valid.is_empty() {
+                self.valid.reserve(self.values.capacity().max(rows));
+                self.valid.resize(self.values.len(), true);
+            }
             self.values.resize(rows, T::default());
             self.valid.resize(rows, false);
+        }
+    }
+
+    /// Sets the values of rows `from..to`, except those of rows in `but`.
+    fn run(&mut self, from: usize, to: usize, value: T, but: &[usize]) {
+        self.pad(to);
+        for row in (from..to).filter(|row| but.binary_search(row).is_err()) {
+            self.values[row] = value;
+            if let Some(valid) = self.valid.get_mut(row) {
+                *valid = true;
+            }
         }
     }
 }
@@ -235,8 +307,7 @@ impl Entries {
             }
         };
         let pairs = StructArray::try_new(fields.clone(), vec![Arc::new(self.keys.finish()?), values], None)?;
-        let offsets: Vec<i32> = std::iter::once(0).chain(self.ends).collect();
-        Ok(Some(Arc::new(MapArray::try_new(entries, OffsetBuffer::new(offsets.into()), pairs, None, false)?)))
+        Ok(Some(Arc::new(MapArray::try_new(entries, offsets(self.ends), pairs, None, false)?)))
     }
 }
 
@@ -254,7 +325,7 @@ impl Buffer {
     /// Room for so many rows is made at once: growing by and by would copy everything several times.
     fn of(col: Col, rows: usize) -> Buffer {
         fn numbers<T>(rows: usize) -> Numbers<T> {
-            Numbers { values: Vec::with_capacity(rows), valid: Vec::with_capacity(rows) }
+            Numbers { values: Vec::with_capacity(rows), valid: Vec::new() }
         }
         match (col, col.kind()) {
             (Col::Context, _) | (_, Kind::LcString) => {
@@ -264,7 +335,7 @@ impl Buffer {
             (_, Kind::Bool) => Buffer::Bool(numbers(rows)),
             (_, Kind::String | Kind::Json) => {
                 let data = Vec::with_capacity(rows * TYPICAL_TEXT_BYTES);
-                Buffer::Text(Texts { ends: Vec::with_capacity(rows), data })
+                Buffer::Text(Texts { ends: Vec::with_capacity(rows + 1), data })
             }
             (_, Kind::Bytes) => Buffer::Bytes(Texts::default()),
             _ => Buffer::Whole(numbers(rows)),
@@ -356,6 +427,38 @@ impl Columns {
         match self.buffer(col) {
             Buffer::Terms(terms) => terms.term(text),
             _ => 0,
+        }
+    }
+
+    /// Sets the cells of all rows since `from`, except those of rows in `but`.
+    pub fn fill(&mut self, col: Col, cell: &Cell, from: usize, but: &[usize]) {
+        let to = self.row;
+        match (self.buffer(col), cell) {
+            (Buffer::Terms(terms), Cell::Term(key)) => terms.run(from, to, *key, but),
+            (Buffer::Terms(terms), Cell::Text(text)) => {
+                let key = terms.term(text);
+                terms.run(from, to, key, but);
+            }
+            (Buffer::Text(texts), Cell::Text(text)) => texts.run(from, to, text, but),
+            (Buffer::Whole(numbers), Cell::Int(value)) => numbers.run(from, to, *value, but),
+            (Buffer::Double(numbers), Cell::Double(value)) => numbers.run(from, to, *value, but),
+            (Buffer::Bool(numbers), Cell::Bool(value)) => numbers.run(from, to, *value, but),
+            _ => debug_assert!(false, "{} holds no {cell:?}", col.name()),
+        }
+    }
+
+    /// Sets the term of some rows that `fill` has been over.
+    pub fn replace(&mut self, col: Col, key: i32, rows: &[usize]) {
+        if let Buffer::Terms(terms) = self.buffer(col) {
+            rows.iter().for_each(|row| terms.replace(*row, key));
+        }
+    }
+
+    /// This row's number, where it has been set.
+    pub fn int_of(&self, col: Col) -> Option<i64> {
+        match self.buffers[col as usize].as_deref() {
+            Some(Buffer::Whole(numbers)) => numbers.get(self.row),
+            _ => None,
         }
     }
 
@@ -479,5 +582,5 @@ fn narrow<T: arrow_buffer::ArrowNativeType>(values: Vec<i64>, to: impl Fn(i64) -
 }
 
 fn nulls(valid: Vec<bool>) -> Option<NullBuffer> {
-    Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0)
+    (!valid.is_empty()).then(|| NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0)
 }

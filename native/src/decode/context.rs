@@ -4,7 +4,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     any_value::{Any, comma, json_int, json_member, json_text},
-    attributes::{Attribute, Cell, Feeds, MAX_REPEATED_TEXT_BYTES, collect, pairs},
+    attributes::{Attribute, Cell, Feeds, MAX_REPEATED_TEXT_BYTES, Own, collect, pairs},
     columns::Columns,
     reserved::{ENVIRONMENT, ENVIRONMENT_OLD},
     wire::{Arena, Fields, Pieces, Value},
@@ -150,7 +150,7 @@ pub fn write_number(out: &mut Vec<u8>, first: &mut bool, name: &[u8], number: u6
     }
 }
 
-/// A scope, and the context texts of its rows, made when first asked for.
+/// A scope, what its rows have from it and the resource, and which rows have it otherwise.
 pub struct Scope<'a> {
     name: &'a [u8],
     version: &'a [u8],
@@ -160,12 +160,24 @@ pub struct Scope<'a> {
     /// Makes digests of equal records differ between scopes and resources.
     pub seed: u64,
     logger: i32,
-    /// The context's dictionary entry: the residue, and the full text for rows that interfere with it.
-    contexts: [Option<i32>; 2],
+    /// The row that the scope begins with.
+    first: usize,
+    /// Whether all rows have the full context.
+    full: bool,
+    /// Rows whose own attributes interfere with the resource, and so have the full context.
+    interfered: Vec<usize>,
+    /// Columns and rows that the record's own attributes filled though the resource does, too.
+    kept: Vec<(Col, usize)>,
 }
 
 impl<'a> Scope<'a> {
-    pub fn of(message: &'a [u8], resource: &Resource<'a>, arena: &'a Arena, columns: &mut Columns) -> Scope<'a> {
+    pub fn of(
+        message: &'a [u8],
+        resource: &Resource<'a>,
+        whole: bool,
+        arena: &'a Arena,
+        columns: &mut Columns,
+    ) -> Scope<'a> {
         let scope = first_message(message, arena);
         let last = |number| pairs(scope, number).last().unwrap_or_default();
         let (name, version) = (last(1), last(2));
@@ -181,36 +193,57 @@ impl<'a> Scope<'a> {
             schema_url: schema_url(message),
             seed: xxh3_128(&both) as u64,
             logger: if name.is_empty() { 0 } else { columns.term(Col::LogLogger, name) },
-            contexts: [None; 2],
+            first: columns.row,
+            full: whole || !name.is_empty() && resource.feeds.get(Col::LogLogger).is_some(),
+            interfered: Vec::new(),
+            kept: Vec::new(),
         }
     }
 
-    /// Fills this row's columns from resource and scope, except where the record's own attributes (`own`) did.
-    pub fn fill(&mut self, resource: &Resource, own: Option<&Feeds>, whole: bool, columns: &mut Columns) {
-        let mut full = whole;
+    /// Notes where the record's own attributes (`own`) interfere with what resource and scope say.
+    #[inline]
+    pub fn row(&mut self, resource: &Resource, own: Option<&Own>, columns: &Columns) {
+        let Some(own) = own else { return };
+        let mut full = self.logger != 0 && own.names(Col::LogLogger);
+        for col in &own.shared {
+            full |= resource.feeds.get(*col).is_some_and(|fed| fed.exact.is_some());
+            if own.fills(*col) {
+                self.kept.push((*col, columns.row));
+            }
+        }
+        if full && !self.full {
+            self.interfered.push(columns.row);
+        }
+    }
+
+    /// Fills the columns of all rows since `of` from resource and scope, except where the records' own attributes did.
+    pub fn end(&self, resource: &Resource, columns: &mut Columns) {
+        if columns.row == self.first {
+            return;
+        }
         for fed in &resource.feeds.list {
-            let mine = own.and_then(|own| own.get(fed.col));
-            full |= mine.is_some() && fed.exact.is_some();
-            if let (Some(cell), true) = (&fed.cell, mine.is_none_or(|mine| mine.cell.is_none())) {
-                cell.set(fed.col, columns);
+            if let Some(cell) = &fed.cell {
+                let kept: Vec<usize> =
+                    self.kept.iter().filter(|(col, _)| *col == fed.col).map(|(_, row)| *row).collect();
+                columns.fill(fed.col, cell, self.first, &kept);
             }
         }
         if self.logger != 0 {
-            columns.key(Col::LogLogger, self.logger);
-            let named = |feeds: &Feeds| feeds.get(Col::LogLogger).is_some();
-            full |= named(&resource.feeds) || own.is_some_and(named);
+            columns.fill(Col::LogLogger, &Cell::Term(self.logger), self.first, &[]);
         }
-        let key = match self.contexts[usize::from(full)] {
-            Some(key) => key,
-            None => {
-                let text = self.text(resource, full);
-                let key = if text.is_empty() { 0 } else { columns.term(Col::Context, &text) };
-                *self.contexts[usize::from(full)].insert(key)
-            }
-        };
-        if key != 0 {
-            columns.key(Col::Context, key);
+        if let Some(key) = self.context(resource, self.full, columns) {
+            columns.fill(Col::Context, &Cell::Term(key), self.first, &[]);
         }
+        if !self.interfered.is_empty()
+            && let Some(key) = self.context(resource, true, columns)
+        {
+            columns.replace(Col::Context, key, &self.interfered);
+        }
+    }
+
+    fn context(&self, resource: &Resource, full: bool, columns: &mut Columns) -> Option<i32> {
+        let text = self.text(resource, full);
+        (!text.is_empty()).then(|| columns.term(Col::Context, &text))
     }
 
     fn text(&self, resource: &Resource, full: bool) -> Vec<u8> {

@@ -2,7 +2,7 @@
 
 use super::{
     any_value::Any,
-    attributes::{Collector, Scratch, residue},
+    attributes::Own,
     context::{Resource, Scope},
     record::Pass,
     reserved, semantics,
@@ -25,17 +25,17 @@ struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The record; its attributes go to the collector.
-    fn of(message: &'a [u8], attributes: &mut Collector<'a>, arena: &'a Arena) -> Record<'a> {
+    /// The record; its attributes go to `own`.
+    fn of(message: &'a [u8], own: &mut Own<'a>, arena: &'a Arena) -> Record<'a> {
         let mut record = Record::default();
-        attributes.clear();
+        own.begin();
         for field in Fields::of(message) {
             match field {
                 (1, Value::Fixed64(time)) => record.time = time,
                 (2, Value::Varint(number)) => record.severity = i64::from(number as i32),
                 (3, Value::Bytes(text)) => record.severity_text = text,
                 (5, Value::Bytes(piece)) => record.body.add(piece),
-                (6, Value::Bytes(pair)) => attributes.add(pair, arena),
+                (6, Value::Bytes(pair)) => own.add(pair, arena),
                 (7, Value::Varint(count)) => record.dropped = u64::from(count as u32),
                 (8, Value::Fixed32(flags)) => record.flags = u64::from(flags),
                 (9, Value::Bytes(id)) => record.trace_id = id,
@@ -54,20 +54,15 @@ pub fn row<'a>(
     message: &'a [u8],
     resource: &Resource<'a>,
     scope: &mut Scope<'a>,
-    scratch: &mut Scratch<'a>,
+    own: &mut Own<'a>,
     arena: &'a Arena,
 ) {
-    let Scratch { attributes, feeds } = scratch;
-    let record = Record::of(message, attributes, arena);
-    let attributes = &mut attributes.list;
-    pass.columns.text(Col::EventType, b"log");
-    pass.columns.text(Col::EventSource, b"otel.log");
+    let record = Record::of(message, own, arena);
     pass.trace_or_span_id(Col::TraceId, reserved::TRACE_ID, record.trace_id);
     pass.trace_or_span_id(Col::SpanId, reserved::SPAN_ID, record.span_id);
     pass.digest(message, scope.seed);
-    feeds.read(attributes, false, 0, arena);
-    pass.own_columns(attributes, feeds, resource, |_| false);
-    let text_of = |key: &[u8]| match attributes.iter().find(|attribute| attribute.key == key)?.value {
+    own.write(0, &resource.feeds, pass.columns, arena);
+    let text_of = |key: &[u8]| match own.attributes().find(|attribute| attribute.key == key)?.value {
         Any::Text(text) if !text.is_empty() => Some(text),
         _ => None,
     };
@@ -78,10 +73,10 @@ pub fn row<'a>(
     // `attributes`, so that the inverse need not guess.
     let name = Some(record.event_name).filter(|name| !name.is_empty());
     pass.columns.text(Col::EventName, name.or_else(|| text_of(b"event.name")).unwrap_or(b"otel.log"));
-    if attributes.iter().any(|attribute| attribute.key.starts_with(b"exception.")) {
+    if own.attributes().any(|attribute| attribute.key.starts_with(b"exception.")) {
         pass.columns.text(Col::Outcome, b"error");
     }
-    residue(attributes, &mut pass.columns.attributes, pass.whole);
+    own.residue(&resource.feeds, pass.whole, &mut pass.columns.attributes);
     if name == Some(b"otel.log") || name.is_some() && text_of(b"event.name").is_some() {
         pass.note_text(reserved::EVENT_NAME, record.event_name);
     }
@@ -90,7 +85,7 @@ pub fn row<'a>(
     body(pass, Any::of(record.body.join(arena), arena));
     pass.note(reserved::DROPPED_ATTRIBUTES, record.dropped);
     pass.note(reserved::FLAGS, record.flags);
-    pass.end_row(resource, scope, Some(feeds));
+    pass.end_row(resource, scope, Some(own));
 }
 
 fn times(pass: &mut Pass, record: &Record) {

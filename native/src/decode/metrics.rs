@@ -106,8 +106,6 @@ fn row(pass: &mut Pass, metric: &Metric, point: &[u8]) {
             _ => {}
         }
     }
-    pass.columns.text(Col::EventType, b"metric");
-    pass.columns.text(Col::EventSource, b"otel.metric");
     pass.columns.text(Col::EventName, metric.name);
     pass.columns.text(Col::MetricName, metric.name);
     pass.columns.text(Col::MetricUnit, metric.unit);

@@ -41,7 +41,7 @@ pub use compression::{DecompressError, Encoding, decompress};
 pub use json::json_to_protobuf;
 
 use self::{
-    attributes::{Scratch, pairs},
+    attributes::{Cell, Own, pairs},
     columns::Columns,
     context::{Resource, Scope},
     record::Pass,
@@ -50,6 +50,7 @@ use self::{
 };
 use crate::{
     batch::{Batch, Run, Signal, Source, record_batch},
+    schema::Col,
     select::concat,
 };
 
@@ -104,6 +105,7 @@ pub struct DecodeError {
 pub fn decode(signal: Signal, payloads: &[Payload], opts: &DecodeOptions) -> (Batch, Vec<(usize, DecodeError)>) {
     let limits = Limits { max_depth: opts.max_depth, max_attributes: opts.max_attributes };
     let (mut columns, mut runs, mut refused, mut bytes) = (Columns::default(), Vec::new(), Vec::new(), 0usize);
+    let (arena, mut own) = (Arena::default(), Own::default());
     for (index, payload) in payloads.iter().enumerate() {
         let rows = match fits(bytes, &payload.body).and_then(|()| check(signal, &payload.body, limits)) {
             Ok(rows) => rows,
@@ -116,7 +118,7 @@ pub fn decode(signal: Signal, payloads: &[Payload], opts: &DecodeOptions) -> (Ba
         columns.expected_rows = (columns.row + rows.saturating_mul(payloads.len() - index)).min(MAX_EXPECTED_ROWS);
         bytes += payload.body.len();
         let before = columns.row;
-        build(signal, &payload.body, opts.attributes_whole, &mut columns);
+        build(signal, &payload.body, opts.attributes_whole, &mut columns, &mut own, &arena);
         let source = if opts.keep_payload { with_payload(payload) } else { payload.source.clone() };
         runs.push(Run { rows: columns.row - before, source });
     }
@@ -174,20 +176,29 @@ fn with_payload(payload: &Payload) -> Arc<Source> {
     Arc::new(Source { tenant: tenant.clone(), metadata: metadata.clone(), payload: Some(payload.body.clone()) })
 }
 
-fn build(signal: Signal, body: &[u8], whole: bool, columns: &mut Columns) {
-    let arena = Arena::default();
-    let (mut pass, mut scratch) = (Pass::new(columns, whole), Scratch::default());
+fn build<'a>(signal: Signal, body: &'a [u8], whole: bool, columns: &mut Columns, own: &mut Own<'a>, arena: &'a Arena) {
+    let (first, mut pass) = (columns.row, Pass::new(columns, whole));
     for message in pairs(body, 1) {
-        let resource = Resource::of(message, whole, &arena, pass.columns);
+        let resource = Resource::of(message, whole, arena, pass.columns);
         for message in pairs(message, 2) {
-            let mut scope = Scope::of(message, &resource, &arena, pass.columns);
+            let mut scope = Scope::of(message, &resource, whole, arena, pass.columns);
             for record in pairs(message, 2) {
                 match signal {
-                    Signal::Metrics => metrics::rows(&mut pass, record, &resource, &mut scope, &arena),
-                    Signal::Logs => logs::row(&mut pass, record, &resource, &mut scope, &mut scratch, &arena),
-                    _ => traces::row(&mut pass, record, &resource, &mut scope, &mut scratch, &arena),
+                    Signal::Metrics => metrics::rows(&mut pass, record, &resource, &mut scope, arena),
+                    Signal::Logs => logs::row(&mut pass, record, &resource, &mut scope, own, arena),
+                    _ => traces::row(&mut pass, record, &resource, &mut scope, own, arena),
                 }
             }
+            scope.end(&resource, pass.columns);
         }
+    }
+    if columns.row > first {
+        let (event_type, source): (&[u8], &[u8]) = match signal {
+            Signal::Metrics => (b"metric", b"otel.metric"),
+            Signal::Logs => (b"log", b"otel.log"),
+            _ => (b"trace", b"otel.span"),
+        };
+        columns.fill(Col::EventType, &Cell::Text(event_type.into()), first, &[]);
+        columns.fill(Col::EventSource, &Cell::Text(source.into()), first, &[]);
     }
 }

@@ -5,7 +5,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::{
     any_value::{comma, json_double, json_int},
-    attributes::{Attribute, Feeds},
+    attributes::{Attribute, Own},
     columns::Columns,
     context::{Resource, Scope, write_attributes, write_text},
     reserved,
@@ -32,29 +32,9 @@ impl<'c> Pass<'c> {
         self.columns.id(digest, *occurrence);
     }
 
-    /// Columns from the record's own attributes; `keep` names columns whose attribute must stay in the map.
-    pub fn own_columns<'a>(
-        &mut self,
-        attributes: &mut [Attribute<'a>],
-        feeds: &Feeds<'a>,
-        resource: &Resource,
-        keep: impl Fn(Col) -> bool,
-    ) {
-        let url = feeds.get(Col::HttpUrl).or(resource.feeds.get(Col::HttpUrl)).is_some();
-        for fed in &feeds.list {
-            let Some(cell) = &fed.cell else { continue };
-            let derived = url && matches!(fed.col, Col::HttpHost | Col::HttpPath | Col::HttpQuery);
-            let alone = fed.feeders == 1 && resource.feeds.get(fed.col).is_none();
-            if let Some(at) = fed.exact.filter(|_| alone && !derived && !self.whole && !keep(fed.col)) {
-                attributes[at].home = true;
-            }
-            cell.set(fed.col, self.columns);
-        }
-    }
-
     /// The end of every row: resource, scope and labels that all signals share.
-    pub fn end_row(&mut self, resource: &Resource, scope: &mut Scope, own: Option<&Feeds>) {
-        scope.fill(resource, own, self.whole, self.columns);
+    pub fn end_row(&mut self, resource: &Resource, scope: &mut Scope, own: Option<&Own>) {
+        scope.row(resource, own, self.columns);
         if !resource.environment.is_empty() {
             self.columns.labels.text(reserved::ENV, resource.environment);
         }
@@ -100,9 +80,22 @@ impl<'c> Pass<'c> {
 }
 
 pub fn hex(out: &mut Vec<u8>, id: &[u8]) {
-    let start = out.len();
-    out.resize(start + 2 * id.len(), 0);
-    faster_hex::hex_encode(id, &mut out[start..]).expect("twice as long");
+    let (words, rest) = id.as_chunks::<4>();
+    words.iter().for_each(|word| out.extend_from_slice(&hex_word(*word)));
+    for byte in rest {
+        out.extend_from_slice(&hex_word([*byte, 0, 0, 0])[..2]);
+    }
+}
+
+/// Four bytes in lower hex, all digits at once.
+#[inline]
+fn hex_word(bytes: [u8; 4]) -> [u8; 8] {
+    let word = u64::from(u32::from_le_bytes(bytes));
+    let pairs = (word | word << 16) & 0x0000_ffff_0000_ffff;
+    let spread = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
+    let digits = spread >> 4 & 0x000f_000f_000f_000f | spread << 8 & 0x0f00_0f00_0f00_0f00;
+    let letters = (digits + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    (digits + 0x3030_3030_3030_3030 + letters * 0x27).to_le_bytes()
 }
 
 /// A named id within JSON.

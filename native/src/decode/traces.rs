@@ -2,7 +2,7 @@
 
 use super::{
     any_value::Any,
-    attributes::{Attribute, Cell, Collector, Feeds, Scratch, collect, pairs, residue},
+    attributes::{Attribute, Own, collect, pairs},
     context::{Resource, Scope, write_number, write_text},
     record::{Pass, write_id, write_int, write_own},
     reserved, semantics,
@@ -28,10 +28,10 @@ struct Span<'a> {
 }
 
 impl<'a> Span<'a> {
-    /// The span; its attributes go to the collector.
-    fn of(message: &'a [u8], attributes: &mut Collector<'a>, arena: &'a Arena) -> Span<'a> {
+    /// The span; its attributes go to `own`.
+    fn of(message: &'a [u8], own: &mut Own<'a>, arena: &'a Arena) -> Span<'a> {
         let mut span = Span::default();
-        attributes.clear();
+        own.begin();
         for field in Fields::of(message) {
             match field {
                 (1, Value::Bytes(id)) => span.trace_id = id,
@@ -42,7 +42,7 @@ impl<'a> Span<'a> {
                 (6, Value::Varint(kind)) => span.kind = i64::from(kind as i32),
                 (7, Value::Fixed64(time)) => span.start = time,
                 (8, Value::Fixed64(time)) => span.end = time,
-                (9, Value::Bytes(pair)) => attributes.add(pair, arena),
+                (9, Value::Bytes(pair)) => own.add(pair, arena),
                 (10, Value::Varint(count)) => span.dropped[0] = u64::from(count as u32),
                 (11, Value::Bytes(_)) => span.has_events = true,
                 (12, Value::Varint(count)) => span.dropped[1] = u64::from(count as u32),
@@ -62,14 +62,10 @@ pub fn row<'a>(
     message: &'a [u8],
     resource: &Resource<'a>,
     scope: &mut Scope<'a>,
-    scratch: &mut Scratch<'a>,
+    own: &mut Own<'a>,
     arena: &'a Arena,
 ) {
-    let Scratch { attributes, feeds } = scratch;
-    let span = Span::of(message, attributes, arena);
-    let attributes = &mut attributes.list;
-    pass.columns.text(Col::EventType, b"trace");
-    pass.columns.text(Col::EventSource, b"otel.span");
+    let span = Span::of(message, own, arena);
     pass.columns.text(Col::EventName, span.name);
     let traced = pass.trace_or_span_id(Col::TraceId, reserved::TRACE_ID, span.trace_id);
     let named = pass.trace_or_span_id(Col::SpanId, reserved::SPAN_ID, span.span_id);
@@ -78,18 +74,17 @@ pub fn row<'a>(
     }
     pass.trace_or_span_id(Col::ParentId, reserved::PARENT_ID, span.parent_id);
     times(pass, &span);
-    feeds.read(attributes, false, span.kind, arena);
-    pass.own_columns(attributes, feeds, resource, |_| false);
+    own.write(span.kind, &resource.feeds, pass.columns, arena);
     let excepted = (span.has_events || span.has_links) && data(pass, message);
-    outcome(pass, &span, feeds, excepted, arena);
-    residue(attributes, &mut pass.columns.attributes, pass.whole);
-    kind(pass, &span, feeds);
+    outcome(pass, &span, own, excepted, arena);
+    own.residue(&resource.feeds, pass.whole, &mut pass.columns.attributes);
+    kind(pass, &span, own);
     pass.note_text(reserved::TRACE_STATE, span.trace_state);
     pass.note(reserved::FLAGS, span.flags);
     pass.note(reserved::DROPPED_ATTRIBUTES, span.dropped[0]);
     pass.note(reserved::DROPPED_EVENTS, span.dropped[1]);
     pass.note(reserved::DROPPED_LINKS, span.dropped[2]);
-    pass.end_row(resource, scope, Some(feeds));
+    pass.end_row(resource, scope, Some(own));
 }
 
 fn times(pass: &mut Pass, span: &Span) {
@@ -103,19 +98,19 @@ fn times(pass: &mut Pass, span: &Span) {
     }
 }
 
-fn kind(pass: &mut Pass, span: &Span, feeds: &Feeds) {
+fn kind(pass: &mut Pass, span: &Span, own: &Own) {
     match usize::try_from(span.kind).ok().and_then(|kind| reserved::SPAN_KINDS.get(kind)) {
         Some(&"") => {}
         Some(word) => pass.columns.labels.text(reserved::SPAN_KIND, word.as_bytes()),
         // An unknown number keeps its 32 bits; a negative one is spelled as such.
         None => pass.note_text(reserved::KIND, span.kind.to_string().as_bytes()),
     }
-    if matches!(span.kind, 4 | 5) && feeds.get(Col::MsgOperation).is_none() {
+    if matches!(span.kind, 4 | 5) && !own.names(Col::MsgOperation) {
         pass.columns.text(Col::MsgOperation, if span.kind == 4 { b"send" } else { b"receive" });
     }
 }
 
-fn outcome<'a>(pass: &mut Pass, span: &Span<'a>, feeds: &Feeds, excepted: bool, arena: &'a Arena) {
+fn outcome<'a>(pass: &mut Pass, span: &Span<'a>, own: &Own, excepted: bool, arena: &'a Arena) {
     let (mut code, mut message) = (0i64, &[][..]);
     for field in Fields::of(span.status.join(arena)) {
         match field {
@@ -124,16 +119,12 @@ fn outcome<'a>(pass: &mut Pass, span: &Span<'a>, feeds: &Feeds, excepted: bool, 
             _ => {}
         }
     }
-    let number = |col| match feeds.get(col).and_then(|fed| fed.cell.as_ref()) {
-        Some(Cell::Int(value)) => Some(*value),
-        _ => None,
-    };
-    let http = number(Col::HttpStatus);
-    let grpc = number(Col::StatusCode).filter(|_| http.is_none());
+    let http = pass.columns.int_of(Col::HttpStatus);
+    let grpc = pass.columns.int_of(Col::StatusCode).filter(|_| http.is_none());
     let (outcome, reason) = semantics::span_outcome(code, span.kind == 3, http, grpc);
     pass.columns.text(Col::Outcome, outcome.as_bytes());
     pass.columns.text(Col::OutcomeReason, if message.is_empty() { reason.as_bytes() } else { message });
-    if code == 2 && !excepted && feeds.get(Col::ErrorMessage).is_none_or(|fed| fed.cell.is_none()) {
+    if code == 2 && !excepted && !own.fills(Col::ErrorMessage) {
         pass.columns.text(Col::ErrorMessage, message);
     }
     if semantics::restored_status(outcome) != code {
