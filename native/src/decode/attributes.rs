@@ -344,8 +344,8 @@ const NONE: u32 = u32::MAX;
 struct Known<'a> {
     key: &'a [u8],
     rules: &'static [Rule],
-    /// The key that came after it the last time.
-    next: u32,
+    /// The keys that came after it, the latest first.
+    next: [u32; 2],
     /// The record that had it last, and where.
     stamp: u32,
     place: u32,
@@ -357,7 +357,7 @@ struct Keys<'a> {
     known: Vec<Known<'a>>,
     table: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
-    first: u32,
+    first: [u32; 2],
     last: u32,
 }
 
@@ -372,8 +372,9 @@ impl<'a> Keys<'a> {
     #[inline]
     fn find(&mut self, key: &'a [u8]) -> &mut Known<'a> {
         let next = self.known.get(self.last as usize).map_or(self.first, |last| last.next);
-        self.last = match self.known.get(next as usize) {
-            Some(known) if known.key == key => next,
+        let is_next = |at: u32| self.known.get(at as usize).is_some_and(|known| known.key == key);
+        self.last = match next {
+            [at, _] | [_, at] if is_next(at) => at,
             _ => self.find_other(key),
         };
         &mut self.known[self.last as usize]
@@ -386,16 +387,14 @@ impl<'a> Keys<'a> {
             Some(at) => *at,
             None => {
                 let at = self.known.len() as u32;
-                self.known.push(Known { key, rules: rules(key), next: NONE, stamp: 0, place: 0 });
+                self.known.push(Known { key, rules: rules(key), next: [NONE; 2], stamp: 0, place: 0 });
                 let (known, hasher) = (&self.known, &self.hasher);
                 self.table.insert_unique(hash, at, |at| hasher.hash_one(known[*at as usize].key));
                 at
             }
         };
-        match self.known.get_mut(self.last as usize) {
-            Some(last) => last.next = at,
-            None => self.first = at,
-        }
+        let next = self.known.get_mut(self.last as usize).map_or(&mut self.first, |last| &mut last.next);
+        *next = [at, next[0]];
         at
     }
 }

@@ -262,6 +262,17 @@ pub struct Entries {
 }
 
 impl Entries {
+    /// Makes room for so many entries, the first time.
+    fn reserve(&mut self, entries: usize) {
+        if self.kinds.capacity() == 0 {
+            self.kinds.reserve(entries);
+            for texts in [&mut self.keys, &mut self.texts] {
+                texts.ends.reserve(entries + 1);
+                texts.data.reserve(entries * TYPICAL_TEXT_BYTES);
+            }
+        }
+    }
+
     /// Begins an entry; the caller writes `texts.data` and calls `texts.close()`.
     pub fn key(&mut self, key: &[u8], own: bool, kind: ValueKind) {
         if own && key.first() == Some(&b'$') {
@@ -346,6 +357,9 @@ impl Buffer {
 /// Room made at once for a text of a row.
 const TYPICAL_TEXT_BYTES: usize = 16;
 
+/// Entries of a row's map for which room is made at once.
+const TYPICAL_ENTRIES: usize = 2;
+
 pub struct Columns {
     buffers: [Option<Box<Buffer>>; COLUMN_COUNT],
     pub attributes: Entries,
@@ -356,7 +370,7 @@ pub struct Columns {
     uids: Texts,
     pub row: usize,
     /// How many rows there will be, as far as one knows; columns are made with room for them.
-    pub expected_rows: usize,
+    expected_rows: usize,
 }
 
 impl Default for Columns {
@@ -375,6 +389,13 @@ impl Default for Columns {
 }
 
 impl Columns {
+    /// Says how many rows there will be.
+    pub fn expect(&mut self, rows: usize) {
+        self.expected_rows = rows;
+        self.attributes.reserve(rows * TYPICAL_ENTRIES);
+        self.labels.reserve(rows * TYPICAL_ENTRIES);
+    }
+
     #[inline]
     fn buffer(&mut self, col: Col) -> &mut Buffer {
         let expected = self.expected_rows;

@@ -115,7 +115,7 @@ pub fn decode(signal: Signal, payloads: &[Payload], opts: &DecodeOptions) -> (Ba
             }
         };
         // Requests that waited together are mostly alike.
-        columns.expected_rows = (columns.row + rows.saturating_mul(payloads.len() - index)).min(MAX_EXPECTED_ROWS);
+        columns.expect((columns.row + rows.saturating_mul(payloads.len() - index)).min(MAX_EXPECTED_ROWS));
         bytes += payload.body.len();
         let before = columns.row;
         build(signal, &payload.body, opts.attributes_whole, &mut columns, &mut own, &arena);
