@@ -310,9 +310,10 @@ class Format:
         referer: str = "",
         privacy: str = "",
         window: EventWindow | None = None,
+        bound: tuple[str, str] | None = None,
     ) -> tuple[Batch, int, int, EventKeys, list[tuple[int, str, str, str, str]]]:
         """The rows of one body, how many events they are of, how many came before, what to remember of the others, and
-        the events refused: (index, id, code, path, message).
+        the events refused: (index, id, code, path, message). `bound`: a member, and what it says where it is there.
 
         Raises NativeError (`malformed`, `bad_envelope`) where there are no events to read.
         """
@@ -327,8 +328,8 @@ class EventWindow:
     def remember(self, keys: EventKeys, now_ns: int) -> None: ...
     def __len__(self) -> int: ...
 
-def member_text(body: bytes, name: str) -> str | None:
-    """The text of a member of a body that is an object, without reading the rest of it."""
+def text_at(body: bytes, path: list[str]) -> str | None:
+    """The text at a path of a body, without reading what comes after it; `0` is the first of a list."""
 
 def decode(
     signal: str,

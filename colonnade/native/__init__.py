@@ -35,7 +35,6 @@ from colonnade._native import (
     from_ipc,
     json_to_protobuf,
     locate_addresses,
-    member_text,
     mend_wal,
     pack,
     partition,
@@ -48,6 +47,7 @@ from colonnade._native import (
     store_attributes,
     survey_wal,
     take,
+    text_at,
     to_ipc,
     validate,
 )
@@ -87,7 +87,6 @@ __all__ = [
     "from_ipc",
     "json_to_protobuf",
     "locate_addresses",
-    "member_text",
     "mend_wal",
     "pack",
     "partition",
@@ -100,6 +99,7 @@ __all__ = [
     "store_attributes",
     "survey_wal",
     "take",
+    "text_at",
     "to_ipc",
     "validate",
 ]

@@ -120,10 +120,21 @@ class Taken:
         return told
 
 
+def accepted_or_not(taken: Taken) -> Reply:
+    """202 where anything was taken, else 422; both with a word on every event that was not."""
+    failed = bool(taken.rejected) and not taken.accepted and not taken.duplicates
+    body = {"success": not failed, **taken.told()}
+    if failed:
+        body |= {"code": taken.rejected[0][2], "message": taken.rejected[0][4]}
+    return Reply(422 if failed else 202, json.dumps(body).encode())
+
+
 class EventReceiver(Receiver):
     """Serves routes. Subclasses give them (`routes`), and answer with `take`."""
 
     protocol: ClassVar[str] = "events"
+    too_large_status: ClassVar[int] = 413
+    bad_key_code: ClassVar[str] = "invalid_key"
     body_max_bytes: int
     consume: dict[Signal, Callable[[Sequence[Batch]], Awaitable[None]]]
 
@@ -213,7 +224,7 @@ class EventReceiver(Receiver):
         key = self.keys.find(text)
         if key is None:
             what = "no key was given" if not text else "the key is not known"
-            raise Refusal(401, "invalid_key", what)
+            raise Refusal(401, self.bad_key_code, what)
         if not key.enabled:
             raise Refusal(403, "key_disabled", "the key is switched off")
         if scope and key.scopes and scope not in key.scopes:
@@ -223,11 +234,12 @@ class EventReceiver(Receiver):
             raise Refusal(429, "rate_limited", "the key sends too many requests", wait_s)
         return key
 
-    def body(self, call: Call) -> bytes:
+    def body(self, call: Call, max_bytes: int = 0) -> bytes:
         """The request's body, decompressed: by its header, by `?compression=`, or because it begins as gzip does.
 
         Raises Refusal.
         """
+        max_bytes = max_bytes or self.body_max_bytes
         from colonnade.native import NativeError, decompress
 
         body = call.request.body
@@ -236,19 +248,35 @@ class EventReceiver(Receiver):
             coding = "gzip" if body.startswith(GZIP_MAGIC) or coding == "gzip" else ""
         if coding and coding != "identity":
             try:
-                body = decompress(coding, body, self.body_max_bytes + 1)
+                body = decompress(coding, body, max_bytes + 1)
             except NativeError as error:
                 too_large = error.code == "too_large"
-                raise Refusal(400, "body_too_large" if too_large else "bad_compression", str(error)) from None
-        if len(body) > self.body_max_bytes:
-            text = f"the body has {len(body)} bytes or more, and may have {self.body_max_bytes}"
-            raise Refusal(400, "body_too_large", text)
+                if not too_large:
+                    raise Refusal(400, "bad_compression", str(error)) from None
+                raise Refusal(self.too_large_status, "body_too_large", str(error)) from None
+        if len(body) > max_bytes:
+            text = f"the body has {len(body)} bytes or more, and may have {max_bytes}"
+            raise Refusal(self.too_large_status, "body_too_large", text)
         return body
 
     async def take(
-        self, call: Call, format: Format, body: bytes, ns: str, mapping: int | None = None, privacy: str = ""
+        self,
+        call: Call,
+        format: Format,
+        body: bytes,
+        ns: str,
+        *,
+        mapping: int | None = None,
+        privacy: str = "",
+        bound: tuple[str, str] | None = None,
     ) -> Taken:
-        """Maps a body's events, and returns once their rows are safe. Raises Refusal."""
+        """Maps a body's events, and returns once their rows are safe. Raises Refusal.
+
+        Args:
+            mapping: the one of the format that takes all events; else each chooses.
+            privacy: `anonymised` leaves out what is personal, anything else is a remark.
+            bound: a member that has to say this where an event has it.
+        """
         from colonnade.native import NativeError
 
         headers, now_ns = call.headers, self.host.clock_ns()
@@ -263,6 +291,7 @@ class EventReceiver(Receiver):
             referer=headers.get("referer", "") if call.is_browser else "",
             privacy=privacy,
             window=self._window,
+            bound=bound,
         )
         try:
             result = await self.host.compute(mapped) if len(body) > INLINE_BYTES else mapped()

@@ -66,6 +66,7 @@ class SegmentReceiver(EventReceiver):
     """Routes of the tracking API."""
 
     protocol = "segment"
+    too_large_status = 400
 
     def __init__(self, id: ComponentId, config: Config) -> None:
         self.config = config
@@ -110,13 +111,13 @@ class SegmentReceiver(EventReceiver):
 
     def _key(self, call: Call, body: bytes) -> Key:
         """The key that lets the request in. Raises Refusal."""
-        from colonnade.native import member_text
+        from colonnade.native import text_at
 
         if self.keys.is_open:
             return Key.model_construct(key="", ns="", scopes=(), enabled=True, rate_limit=None)
         text = _basic(call.headers.get("authorization", "")) or call.headers.get("x-write-key", "")
         text = text or call.query.get("writeKey", "") or call.query.get("writekey", "")
-        return self.admitted(text or (member_text(body, "writeKey") if body else None) or "")
+        return self.admitted(text or (text_at(body, ["writeKey"]) if body else None) or "")
 
     async def _batch(self, call: Call) -> Reply:
         assert self._batches is not None

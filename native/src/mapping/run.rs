@@ -59,19 +59,6 @@ pub trait Judge {
     fn is_new(&mut self, mapping: &Mapping, identity: &Identity) -> bool;
 }
 
-/// Takes everything.
-pub struct Open;
-
-impl Judge for Open {
-    fn admit(&mut self, _: &Mapping, _: Value) -> Result<(), Reject> {
-        Ok(())
-    }
-
-    fn is_new(&mut self, _: &Mapping, _: &Identity) -> bool {
-        true
-    }
-}
-
 impl Machine {
     pub fn stack(&mut self) -> &mut Vec<u32> {
         &mut self.stack
@@ -131,12 +118,20 @@ impl Machine {
         {
             text = Cow::Owned(clean);
         }
-        if request.privacy == "anonymised" {
+        let mut times = Times::default();
+        let anonymised = request.privacy == "anonymised";
+        if anonymised {
+            // An event is what it was before: what it must have may well be personal.
+            let mut found = Found::default();
+            mapping.shape.find(&text, &mut found);
+            check(mapping, &found, request.received_ns, &mut times).map_err(refused)?;
             text = Cow::Owned(without(Value::of(&text), &mapping.personal));
         }
-        let (mut found, mut times) = (Found::default(), Times::default());
+        let mut found = Found::default();
         mapping.shape.find(&text, &mut found);
-        check(mapping, &found, request.received_ns, &mut times).map_err(refused)?;
+        if !anonymised {
+            check(mapping, &found, request.received_ns, &mut times).map_err(refused)?;
+        }
         self.copies(mapping, &found, text.len()).map_err(refused)?;
         judge.admit(mapping, Value::of(&text)).map_err(refused)?;
         let identity = Identity::of(mapping, &text, &Event { values: &found.values, times: &times.at }, seen);

@@ -53,30 +53,38 @@ impl Window {
     }
 }
 
-/// Events of one request that did not come before; they are remembered once they are safe.
+/// Judges the events of one request: those that came before are known by `window`, and are remembered there once they
+/// are safe; `bound` is a member and what it has to say.
 pub struct Fresh<'a> {
-    window: &'a Window,
+    window: Option<&'a Window>,
     tenant: &'a str,
+    bound: Option<(&'a str, &'a str)>,
     pub keys: Vec<u128>,
     seen: Keys,
 }
 
 impl<'a> Fresh<'a> {
-    pub fn new(window: &'a Window, tenant: &'a str) -> Fresh<'a> {
-        Fresh { window, tenant, keys: Vec::new(), seen: Keys::default() }
+    pub fn new(window: Option<&'a Window>, tenant: &'a str, bound: Option<(&'a str, &'a str)>) -> Fresh<'a> {
+        Fresh { window, tenant, bound, keys: Vec::new(), seen: Keys::default() }
     }
 }
 
 impl Judge for Fresh<'_> {
-    fn admit(&mut self, _: &Mapping, _: Value) -> Result<(), Reject> {
-        Ok(())
+    fn admit(&mut self, _: &Mapping, event: Value) -> Result<(), Reject> {
+        let Some((member, wanted)) = self.bound else { return Ok(()) };
+        match event.get(member).text() {
+            Some((text, _)) if text != wanted => {
+                Err(Reject::new("unknown_project", member, format!("the key is not one of {member} {text:?}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Only a key of the source's own tells: equal events without one may well have happened twice.
     fn is_new(&mut self, mapping: &Mapping, identity: &Identity) -> bool {
-        let Identity::Key(key) = identity else { return true };
+        let (Identity::Key(key), Some(window)) = (identity, self.window) else { return true };
         let key = xxh3_128(&[self.tenant.as_bytes(), b"\x1f", mapping.source.as_bytes(), b"\x1f", key].concat());
-        if !self.seen.insert(key) || self.window.has(key) {
+        if !self.seen.insert(key) || window.has(key) {
             return false;
         }
         self.keys.push(key);

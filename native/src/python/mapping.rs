@@ -10,7 +10,7 @@ use crate::{
     batch::{Batch, Run, Signal, Source},
     mapping::{
         Format, Request,
-        run::{Machine, Open, Outcome},
+        run::{Machine, Outcome},
         unreadable,
         window::{Fresh, Window},
     },
@@ -32,7 +32,8 @@ impl PyFormat {
     /// The rows of one body, how many events were accepted, how many came before, what to remember of the others, and
     /// the events refused: (index, id, code, path, message).
     #[pyo3(signature = (
-        body, *, received_ns, tenant="", mapping=None, client_ip="", user_agent="", referer="", privacy="", window=None
+        body, *, received_ns, tenant="", mapping=None, client_ip="", user_agent="", referer="", privacy="", window=None,
+        bound=None
     ))]
     #[allow(clippy::too_many_arguments)]
     fn map(
@@ -47,6 +48,7 @@ impl PyFormat {
         referer: &str,
         privacy: &str,
         window: Option<&Bound<'_, EventWindow>>,
+        bound: Option<(String, String)>,
     ) -> PyResult<Mapped> {
         if mapping.is_some_and(|at| at >= self.0.mappings.len()) {
             return Err(PyValueError::new_err("no such mapping"));
@@ -56,12 +58,10 @@ impl PyFormat {
         let result = guarded(py, || {
             let mut machine = Machine::default();
             let envelope = self.0.open(body, machine.stack())?;
-            let mut fresh = window.map(|window| Fresh::new(window, tenant));
-            let outcome = match &mut fresh {
-                Some(fresh) => machine.take(&self.0, &envelope, mapping, &request, fresh),
-                None => machine.take(&self.0, &envelope, mapping, &request, &mut Open),
-            };
-            Ok((machine, outcome, fresh.map_or_else(Vec::new, |fresh| fresh.keys)))
+            let bound = bound.as_ref().map(|(member, wanted)| (member.as_str(), wanted.as_str()));
+            let mut fresh = Fresh::new(window, tenant, bound);
+            let outcome = machine.take(&self.0, &envelope, mapping, &request, &mut fresh);
+            Ok((machine, outcome, fresh.keys))
         })?;
         let (machine, outcome, fresh) = result.map_err(|error| {
             let (code, message, offset) = unreadable(&error);
@@ -102,19 +102,23 @@ impl EventWindow {
     }
 }
 
-/// The text of a member of a body that is an object, without reading the rest of it; `None` where it has none.
+/// The text at a path of a body, without reading what comes after it; `0` is the first of a list. `None` where there is
+/// none.
 #[pyfunction]
-fn member_text(body: &[u8], name: &str) -> Option<String> {
+fn text_at(body: &[u8], path: Vec<String>) -> Option<String> {
     let mut reader = Jiter::new(body);
-    let mut key = reader.next_object().ok()?.map(str::to_owned);
-    while let Some(found) = key {
-        if found == name {
-            return reader.next_str().ok().map(str::to_owned);
+    for name in &path {
+        if name == "0" {
+            reader.next_array().ok()??;
+            continue;
         }
-        reader.next_skip().ok()?;
-        key = reader.next_key().ok()?.map(str::to_owned);
+        let mut key = reader.next_object().ok()?.map(str::to_owned);
+        while key.as_deref()? != name {
+            reader.next_skip().ok()?;
+            key = reader.next_key().ok()?.map(str::to_owned);
+        }
     }
-    None
+    reader.next_str().ok().map(str::to_owned)
 }
 
 fn rejects(outcome: Outcome) -> Vec<Rejected> {
@@ -128,5 +132,5 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyFormat>()?;
     module.add_class::<EventKeys>()?;
     module.add_class::<EventWindow>()?;
-    module.add_function(wrap_pyfunction!(member_text, module)?)
+    module.add_function(wrap_pyfunction!(text_at, module)?)
 }
