@@ -52,7 +52,7 @@ impl Texts {
 
     pub fn finish(self) -> Result<StringArray, ArrowError> {
         let plain = self.data.is_ascii();
-        let offsets = offsets(self.ends);
+        let offsets = offsets(self.ends, self.data.len())?;
         match plain {
             // SAFETY: the ends grow up to the data's length, and ASCII may be cut anywhere.
             true => Ok(unsafe { StringArray::new_unchecked(offsets, self.data.into(), None) }),
@@ -80,12 +80,14 @@ impl Texts {
     }
 }
 
-/// The offsets of what ends at these places, which never go back.
-fn offsets(mut ends: Vec<i32>) -> OffsetBuffer<i32> {
+/// The offsets of what ends at these places, which never go back, in data of this length. Fails where that is more than
+/// offsets can say: ends have wrapped then.
+fn offsets(mut ends: Vec<i32>, length: usize) -> Result<OffsetBuffer<i32>, ArrowError> {
+    i32::try_from(length).map_err(|_| ArrowError::OffsetOverflowError(length))?;
     ends.insert(0, 0);
     debug_assert!(ends.is_sorted());
-    // SAFETY: they begin with 0, and each is the length, at its time, of data that only grew since.
-    unsafe { OffsetBuffer::new_unchecked(ends.into()) }
+    // SAFETY: they begin with 0, and each is the length, at its time, of data that only grew since, and fits.
+    Ok(unsafe { OffsetBuffer::new_unchecked(ends.into()) })
 }
 
 /// Dictionary text; entry 0 is the empty text.
@@ -308,6 +310,7 @@ impl Entries {
             return Ok(None);
         }
         self.ends.resize(rows, last);
+        let offsets = offsets(self.ends, self.kinds.len())?;
         let DataType::Map(entries, _) = col.data_type() else { unreachable!("only maps have entries") };
         let DataType::Struct(fields) = entries.data_type() else { unreachable!("a map's entries are a struct") };
         let texts: ArrayRef = Arc::new(self.texts.finish()?);
@@ -318,7 +321,7 @@ impl Entries {
             }
         };
         let pairs = StructArray::try_new(fields.clone(), vec![Arc::new(self.keys.finish()?), values], None)?;
-        Ok(Some(Arc::new(MapArray::try_new(entries, offsets(self.ends), pairs, None, false)?)))
+        Ok(Some(Arc::new(MapArray::try_new(entries, offsets, pairs, None, false)?)))
     }
 }
 
@@ -569,8 +572,8 @@ fn finish(buffer: Buffer, col: Col, rows: usize) -> Result<ArrayRef, ArrowError>
         }
         Buffer::Bytes(mut texts) => {
             texts.pad(rows);
-            let offsets: Vec<i32> = std::iter::once(0).chain(texts.ends).collect();
-            Arc::new(BinaryArray::try_new(OffsetBuffer::new(offsets.into()), texts.data.into(), None)?)
+            let offsets = offsets(texts.ends, texts.data.len())?;
+            Arc::new(BinaryArray::try_new(offsets, texts.data.into(), None)?)
         }
         Buffer::Terms(terms) => terms.finish(rows)?,
         Buffer::Double(mut numbers) => {
@@ -604,4 +607,15 @@ fn narrow<T: arrow_buffer::ArrowNativeType>(values: Vec<i64>, to: impl Fn(i64) -
 
 fn nulls(valid: Vec<bool>) -> Option<NullBuffer> {
     (!valid.is_empty()).then(|| NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_beyond_what_offsets_can_say_is_an_error() {
+        assert!(offsets(vec![1, 2], 2).is_ok());
+        assert!(matches!(offsets(vec![i32::MIN], 1 << 31), Err(ArrowError::OffsetOverflowError(_))));
+    }
 }
