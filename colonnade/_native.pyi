@@ -379,8 +379,6 @@ class GeoDatabase:
 
     def __init__(self, path: Path) -> None: ...
     @property
-    def kind(self) -> str: ...
-    @property
     def built_at(self) -> int:
         """Seconds since 1970, by the file's own word."""
 

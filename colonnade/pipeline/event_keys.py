@@ -47,6 +47,10 @@ class Key(Settings):
         return key
 
 
+# Who sends where no keys are asked for.
+ANYBODY = Key.model_construct(key=Secret(""), ns="", scopes=(), enabled=True, rate_limit=None)
+
+
 class KeySettings(Settings):
     """Where keys come from."""
 

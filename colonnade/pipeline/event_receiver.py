@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +20,8 @@ from pydantic import Field
 
 from colonnade.pipeline.component import ComponentId, Entry, Host, Receiver, RouteSpec, ServerSpec, Signal
 from colonnade.pipeline.errors import ColonnadeError
-from colonnade.pipeline.event_keys import Key, KeyRegistry, KeySettings
+from colonnade.pipeline.event_keys import ANYBODY, Key, KeyRegistry, KeySettings
+from colonnade.pipeline.intake import log_unforeseen
 from colonnade.pipeline.outcome import of_error, status
 from colonnade.pipeline.settings import MIB, Duration, HTTPServer, Settings
 
@@ -33,7 +35,6 @@ NS_PER_S = 1_000_000_000
 PREFLIGHT_MAX_AGE_S = 86_400
 DEFAULT_HEADERS = "authorization, content-type, content-encoding, x-retry-count, x-write-key, traceparent"
 GZIP_MAGIC = b"\x1f\x8b"
-UNAUTHORIZED = {"www-authenticate": "Basic"}
 
 Headers = dict[str, str]
 
@@ -107,6 +108,11 @@ class Taken:
     duplicates: int
     rejected: list[tuple[int, str, str, str, str]]
 
+    @property
+    def failed(self) -> bool:
+        """Whether there were events, and none was taken."""
+        return bool(self.rejected) and not self.accepted and not self.duplicates
+
     def told(self) -> dict[str, Any]:
         """Counts, and the first errors."""
         told: dict[str, Any] = {"accepted": self.accepted + self.duplicates, "rejected": len(self.rejected)}
@@ -122,11 +128,10 @@ class Taken:
 
 def accepted_or_not(taken: Taken) -> Reply:
     """202 where anything was taken, else 422; both with a word on every event that was not."""
-    failed = bool(taken.rejected) and not taken.accepted and not taken.duplicates
-    body = {"success": not failed, **taken.told()}
-    if failed:
+    body = {"success": not taken.failed, **taken.told()}
+    if taken.failed:
         body |= {"code": taken.rejected[0][2], "message": taken.rejected[0][4]}
-    return Reply(422 if failed else 202, json.dumps(body).encode())
+    return Reply(422 if taken.failed else 202, json.dumps(body).encode())
 
 
 class EventReceiver(Receiver):
@@ -135,6 +140,7 @@ class EventReceiver(Receiver):
     protocol: ClassVar[str] = "events"
     too_large_status: ClassVar[int] = 413
     bad_key_code: ClassVar[str] = "invalid_key"
+    credentials: ClassVar[str] = "Basic"
     body_max_bytes: int
     consume: dict[Signal, Callable[[Sequence[Batch]], Awaitable[None]]]
 
@@ -205,7 +211,7 @@ class EventReceiver(Receiver):
         if refusal.delay_s is not None:
             headers["retry-after"] = str(max(1, math.ceil(refusal.delay_s)))
         if refusal.status == 401:
-            headers |= UNAUTHORIZED
+            headers["www-authenticate"] = self.credentials
         body = {"success": False, "code": refusal.code, "message": refusal.message}
         return Reply(refusal.status, json.dumps(body).encode(), headers=headers)
 
@@ -218,7 +224,9 @@ class EventReceiver(Receiver):
     # --- events
 
     def admitted(self, text: str, scope: str = "") -> Key:
-        """The key of this text. Raises Refusal."""
+        """The key of this text; anybody's where no keys are asked for. Raises Refusal."""
+        if self.keys.is_open:
+            return ANYBODY
         if not self.keys.loaded:
             raise Refusal(503, "keys_not_loaded", "keys are not loaded yet; send again", 1.0)
         key = self.keys.find(text)
@@ -239,21 +247,20 @@ class EventReceiver(Receiver):
 
         Raises Refusal.
         """
-        max_bytes = max_bytes or self.body_max_bytes
         from colonnade.native import NativeError, decompress
 
+        max_bytes = max_bytes or self.body_max_bytes
         body = call.request.body
         coding = call.headers.get("content-encoding", "").strip().lower() or call.query.get("compression", "")
-        if coding in ("gzip-js", "gzip") or body.startswith(GZIP_MAGIC):
-            coding = "gzip" if body.startswith(GZIP_MAGIC) or coding == "gzip" else ""
-        if coding and coding != "identity":
+        if body.startswith(GZIP_MAGIC):
+            coding = "gzip"
+        if coding not in ("", "identity", "gzip-js"):
             try:
                 body = decompress(coding, body, max_bytes + 1)
             except NativeError as error:
-                too_large = error.code == "too_large"
-                if not too_large:
-                    raise Refusal(400, "bad_compression", str(error)) from None
-                raise Refusal(self.too_large_status, "body_too_large", str(error)) from None
+                if error.code == "too_large":
+                    raise Refusal(self.too_large_status, "body_too_large", str(error)) from None
+                raise Refusal(400, "bad_compression", str(error)) from None
         if len(body) > max_bytes:
             text = f"the body has {len(body)} bytes or more, and may have {max_bytes}"
             raise Refusal(self.too_large_status, "body_too_large", text)
@@ -312,8 +319,7 @@ class EventReceiver(Receiver):
         except Exception as error:
             outcome = of_error(error)
             if not isinstance(error, ColonnadeError):
-                self.host.logger.error("receiver %s: unforeseen error: %s", self.id, type(error).__name__)
-                self.host.logger.debug("receiver %s: details", self.id, exc_info=error)
+                log_unforeseen(self.host, error)
             self.host.count("receiver_refused_events", events, transport="http")
             code = status(outcome.kind, self.protocol)
             delay_s = (outcome.delay_s or 1.0) if code.retryable else None
@@ -336,8 +342,8 @@ class EventReceiver(Receiver):
             self.host.count("receiver_accepted_events", accepted, transport="http")
         if duplicates:
             self.host.count("receiver_duplicate_events", duplicates, transport="http")
-        for code in {code for _, _, code, _, _ in rejected}:
-            self._count_rejected(code, sum(code == other for _, _, other, _, _ in rejected))
+        for code, events in Counter(code for _, _, code, _, _ in rejected).items():
+            self._count_rejected(code, events)
 
     def _count_rejected(self, code: str, events: int) -> None:
         self.host.count("receiver_rejected_events", events, transport="http", code=code)

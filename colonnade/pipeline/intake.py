@@ -149,7 +149,7 @@ class Intake:
         try:
             await self.entry.handler(request)
         except Exception as error:
-            self._log_unforeseen(error)
+            log_unforeseen(self.host, error)
             request.respond(500, [("content-type", "text/plain")], b"internal error\n")
 
     async def _deliver(
@@ -193,7 +193,7 @@ class Intake:
                 prepared = fanout.process_more(piece, now_ns, work.prepared)
             except Exception as error:
                 if not isinstance(error, ColonnadeError):
-                    self._log_unforeseen(error)
+                    log_unforeseen(self.host, error)
                 work.exceptions[order[index]] = of_error(error)
                 work.refused_rows += rows
                 continue
@@ -219,7 +219,7 @@ class Intake:
         outcome = of_error(error)
         foreseen = isinstance(error, ColonnadeError)
         if not foreseen:
-            self._log_unforeseen(error)
+            log_unforeseen(self.host, error)
         exceptions = {n: o for n, o in work.exceptions.items() if not o.ok} if work else {}
         self._answer(group, outcome, exceptions)
         verb = "refused" if foreseen else "failed"
@@ -255,7 +255,8 @@ class Intake:
         if number:
             self.host.count("receiver_requests", number, transport=self.entry.transport, outcome=outcome)
 
-    def _log_unforeseen(self, error: Exception) -> None:
-        # The text of a foreign exception may hold rows, so only its kind is logged above debug level.
-        self.host.logger.error("receiver %s: unforeseen error: %s", self.host.id, type(error).__name__)
-        self.host.logger.debug("receiver %s: details", self.host.id, exc_info=error)
+
+def log_unforeseen(host: Host, error: Exception) -> None:
+    """A receiver's fault. The text of a foreign exception may hold rows: only its kind is logged above debug level."""
+    host.logger.error("receiver %s: unforeseen error: %s", host.id, type(error).__name__)
+    host.logger.debug("receiver %s: details", host.id, exc_info=error)

@@ -39,7 +39,7 @@ from pydantic import Field, field_validator
 
 from colonnade.pipeline.component import ComponentId, Factory, Host, signals
 from colonnade.pipeline.event_keys import Key
-from colonnade.pipeline.event_receiver import Call, EventReceiver, EventRoute, EventServer, Refusal, Reply
+from colonnade.pipeline.event_receiver import Call, EventReceiver, EventRoute, EventServer, Reply
 from colonnade.pipeline.settings import MIB
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ class Config(EventServer):
 class EventsReceiver(EventReceiver):
     """One path for every source, and one path per source."""
 
+    credentials = "Bearer"
+
     def __init__(self, id: ComponentId, config: Config) -> None:
         self.config = config
         super().__init__(id, config, config.tokens, config.max_batch_size)
@@ -121,25 +123,16 @@ class EventsReceiver(EventReceiver):
             named = (source,) if source else tuple(name for name in SOURCES if not key.scopes or name in key.scopes)
             body = self.body(call)
             taken = await self.take(call, self._format(named), body, key.ns, mapping=0 if source else None)
-            told = taken.told()
-            failed = bool(taken.rejected) and not told["accepted"]
-            return Reply(422 if failed else 202, json.dumps({"success": not failed, **told}).encode())
+            told = {"success": not taken.failed, **taken.told()}
+            return Reply(422 if taken.failed else 202, json.dumps(told).encode())
 
         return answer
 
     def _key(self, call: Call, source: str) -> Key:
         """The token that lets the request in. Raises Refusal."""
-        if self.keys.is_open:
-            return Key.model_construct(key="", ns="", scopes=(), enabled=True, rate_limit=None)
         scheme, _, token = call.headers.get("authorization", "").partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
         return self.admitted(token or call.headers.get("x-api-key", ""), source)
-
-    def refused(self, refusal: Refusal) -> Reply:
-        reply = super().refused(refusal)
-        if refusal.status == 401:
-            reply.headers["www-authenticate"] = "Bearer"
-        return Reply(413, reply.body, headers=reply.headers) if refusal.code == "body_too_large" else reply
 
 
 def _find(name: str) -> Mapping:

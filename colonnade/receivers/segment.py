@@ -35,7 +35,7 @@ from urllib.parse import unquote
 from pydantic import Field
 
 from colonnade.pipeline.component import ComponentId, Factory, Host, signals
-from colonnade.pipeline.event_keys import Key
+from colonnade.pipeline.event_keys import ANYBODY, Key
 from colonnade.pipeline.event_receiver import Call, EventReceiver, EventRoute, EventServer, Refusal, Reply
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class SegmentReceiver(EventReceiver):
         from colonnade.native import text_at
 
         if self.keys.is_open:
-            return Key.model_construct(key="", ns="", scopes=(), enabled=True, rate_limit=None)
+            return ANYBODY
         text = _basic(call.headers.get("authorization", "")) or call.headers.get("x-write-key", "")
         text = text or call.query.get("writeKey", "") or call.query.get("writekey", "")
         return self.admitted(text or (text_at(body, ["writeKey"]) if body else None) or "")
@@ -157,8 +157,7 @@ class SegmentReceiver(EventReceiver):
         if len(parts) != 2 or parts[1] != "settings":
             raise Refusal(404, "not_found", "there are settings of a key: /v1/projects/KEY/settings")
         text = unquote(parts[0])
-        if not self.keys.is_open:
-            self.admitted(text)
+        self.admitted(text)
         host = call.headers.get("host", "")
         destination: dict[str, Any] = {
             "apiKey": text,

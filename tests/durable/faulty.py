@@ -17,7 +17,7 @@ from colonnade.extensions.file_storage import store as store_module
 from colonnade.extensions.file_storage.store import StorageError
 from colonnade.pipeline.component import SliceLimits
 from colonnade.pipeline.errors import Retryable
-from tests.durable.kit import Disk, append, queue
+from tests.durable.kit import Disk, append, queue, read_out
 from tests.pipeline.kit import Numbers, numbers_of
 
 KINDS = {"once": 0, "short": 1, "for a while": 2}
@@ -108,12 +108,7 @@ class Scenario:
 
     async def _check(self, n: object, store) -> None:
         cursor = store.open_log("logs", "logs").open_cursor("a", queue())
-        found: list[int] = []
-        while cursor.lag_rows:
-            part = await asyncio.wait_for(cursor.take(PIECES), 5)
-            await cursor.load(part)
-            found += numbers_of(part.batches)
-            cursor.ack(part)
+        found = await read_out(cursor, PIECES, 5)
         assert len(found) == len(set(found)), f"n={n}: {found}"
         # What the store had already may come again where the last word of that is not on disk: it is in doubt then.
         assert self.answered - self.done <= set(found) <= self.answered, f"n={n}: {found} of {self.answered}"

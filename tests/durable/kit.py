@@ -10,12 +10,13 @@ from typing import Any
 
 from colonnade.extensions.file_storage.log import DurableLog
 from colonnade.extensions.file_storage.store import Options, Store
-from colonnade.pipeline.component import Exporter, StreamExporter
+from colonnade.pipeline.component import Exporter, SliceLimits, StreamExporter
+from colonnade.pipeline.cursor import Cursor
 from colonnade.pipeline.log import Append, Receipt
 from colonnade.pipeline.sender import Sender, slice_limits
 from colonnade.pipeline.settings import SendingQueue
 from colonnade.pipeline.stream import StreamSender
-from tests.pipeline.kit import FakeHost, Numbers
+from tests.pipeline.kit import FakeHost, Numbers, numbers_of
 
 STORED = {"storage": "file_storage"}
 
@@ -91,6 +92,17 @@ async def append(numbers: Numbers, rows: int, *logs: DurableLog, requests: int =
     batch = numbers.batch(rows)
     reservations = [log.reserve(Append(b"i" * 16, [batch], rows, batch.nbytes, requests)) for log in logs]
     return await logs[0].store.commit(reservations)
+
+
+async def read_out(cursor: Cursor, pieces: SliceLimits, within_s: float = 20) -> list[int]:
+    """Numbers of the rows that a cursor still hands out, each slice in time; it is done with them then."""
+    found: list[int] = []
+    while cursor.lag_rows:
+        part = await asyncio.wait_for(cursor.take(pieces), within_s)
+        await cursor.load(part)
+        found += numbers_of(part.batches)
+        cursor.ack(part)
+    return found
 
 
 def sender(log: DurableLog, exporter: Exporter, folder: Path) -> Sender:

@@ -14,7 +14,7 @@ import pytest
 from colonnade.extensions.file_storage import store as store_module
 from colonnade.extensions.file_storage.store import StorageError, Store
 from colonnade.pipeline.component import SliceLimits
-from tests.durable.kit import Disk, append, queue
+from tests.durable.kit import Disk, append, queue, read_out
 from tests.pipeline.kit import Numbers, numbers_of
 
 PIECES = SliceLimits(min_rows=0, max_rows=40)
@@ -55,12 +55,7 @@ async def outcome(disk: Disk, folder: Path) -> tuple[list[int], int]:
     log = store.open_log("logs", "logs")
     cursor = log.open_cursor("a", queue())
     await store.settled(store.options, disk.host)  # type: ignore[arg-type]
-    rows: list[int] = []
-    while cursor.lag_rows:
-        part = await asyncio.wait_for(cursor.take(PIECES), 20)
-        await cursor.load(part)
-        rows += numbers_of(part.batches)
-        cursor.ack(part)
+    rows = await read_out(cursor, PIECES)
     numbers = Numbers()
     numbers.next = 1_000_000
     await append(numbers, 3, log)
@@ -237,12 +232,7 @@ async def test_damage_that_shows_while_the_daemon_runs_is_mended_around(disk: Di
     cursor = log.open_cursor("a", queue())
     for stored in list(log._stored):
         log.evict(stored)
-    rows: list[int] = []
-    while cursor.lag_rows:
-        part = await asyncio.wait_for(cursor.take(PIECES), 20)
-        await cursor.load(part)
-        rows += numbers_of(part.batches)
-        cursor.ack(part)
+    rows = await read_out(cursor, PIECES)
     lost = int(disk.host.counts["file_storage_lost_rows"])
     assert lost > 0
     assert len(rows) + lost == APPENDS * ROWS

@@ -72,7 +72,9 @@ class Enrich(Processor):
             except ImportError as error:
                 text = f'processor {self.id} needs {error.name} for user agents: pip install "colonnade[enrich]"'
                 raise ColonnadeError("missing_extra", f"{text}, or set user_agent: {{enabled: false}}") from None
-        self._traffic = Traffic(config.traffic.internal) if config.traffic.enabled else None
+        # With a table of one's own it is made once that is read.
+        own = config.traffic.enabled and config.traffic.table is None
+        self._traffic = Traffic(config.traffic.internal) if own else None
 
     async def shutdown(self) -> None:
         task, self._watching = self._watching, None

@@ -20,7 +20,6 @@ STEP_S = 900
 NS_PER_STEP = STEP_S * 1_000_000_000
 ZONES_MAX = 1 << 16
 CACHED = 100_000
-DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 class LocalTimes:

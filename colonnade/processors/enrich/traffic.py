@@ -205,11 +205,3 @@ def _host(url: str) -> str:
     except ValueError:
         return ""
     return host.removeprefix("www.")
-
-
-def internal_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
-    """As the configuration has them, checked."""
-    for host in hosts:
-        if "/" in host or not host:
-            raise ValueError(f"{host!r} is no host, for example shop.example")
-    return hosts

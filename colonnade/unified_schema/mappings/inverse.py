@@ -41,11 +41,6 @@ def restore(mapping: Mapping, rows: Sequence[Row]) -> Event:
     return _Restoring(mapping, rows).event()
 
 
-def is_fanned(mapping: Mapping) -> bool:
-    """Whether one event makes several rows."""
-    return bool(mapping.each or mapping.fixed)
-
-
 def _loads(text: str) -> Any:
     return json.loads(text)
 

@@ -11,13 +11,12 @@ use super::{
     plan::{Home, Mapping, Rows},
     row::{Request, Scratch, write},
     shape::Found,
+    window::Fresh,
 };
 use crate::decode::columns::Columns;
 
 /// What a fan-out may copy of one event: its context stands in each of its rows.
 const MAX_COPIED_BYTES: usize = 16 << 20;
-/// What one failed event is remembered by.
-const MAX_EXCERPT_BYTES: usize = 4 << 10;
 
 /// Buffers that live as long as a batch is built.
 #[derive(Default)]
@@ -25,8 +24,6 @@ pub struct Machine {
     pub columns: Columns,
     scratch: Scratch,
     stack: Vec<u32>,
-    /// Bytes of event text that the columns may hold, copies counted.
-    pub bytes: usize,
 }
 
 /// What became of one body's events.
@@ -44,19 +41,7 @@ pub struct Rejected {
     pub index: usize,
     /// Its own id, where it has one.
     pub id: String,
-    /// Empty where no mapping took it.
-    pub source: Box<str>,
     pub reject: Reject,
-    /// The beginning of its text.
-    pub excerpt: String,
-}
-
-/// The last word on single events, by whoever knows keys, quotas and what came before.
-pub trait Judge {
-    /// Whether the event may come in at all.
-    fn admit(&mut self, mapping: &Mapping, event: Value) -> Result<(), Reject>;
-    /// Whether no event of this source and key came before.
-    fn is_new(&mut self, mapping: &Mapping, identity: &Identity) -> bool;
 }
 
 impl Machine {
@@ -71,7 +56,7 @@ impl Machine {
         envelope: &Envelope,
         chosen: Option<usize>,
         request: &Request,
-        judge: &mut dyn Judge,
+        judge: &mut Fresh,
     ) -> Outcome {
         let (mut outcome, mut seen) = (Outcome::default(), Seen::default());
         for (index, event) in envelope.events.iter().enumerate() {
@@ -104,7 +89,7 @@ impl Machine {
         index: usize,
         chosen: Option<usize>,
         request: &Request,
-        judge: &mut dyn Judge,
+        judge: &mut Fresh,
         seen: &mut Seen,
     ) -> Result<usize, (Option<&'f Mapping>, Reject)> {
         format.fits(envelope, event, &mut self.stack).map_err(|reject| (None, reject))?;
@@ -132,44 +117,33 @@ impl Machine {
         if !anonymised {
             check(mapping, &found, request.received_ns, &mut times).map_err(refused)?;
         }
-        self.copies(mapping, &found, text.len()).map_err(refused)?;
-        judge.admit(mapping, Value::of(&text)).map_err(refused)?;
+        copies(mapping, &found, text.len()).map_err(refused)?;
+        judge.admit(Value::of(&text)).map_err(refused)?;
         let identity = Identity::of(mapping, &text, &Event { values: &found.values, times: &times.at }, seen);
         if !judge.is_new(mapping, &identity) {
             return Ok(0);
         }
         Ok(write(mapping, &identity, &found, &times, request, &mut self.scratch, &mut self.columns))
     }
+}
 
-    fn copies(&mut self, mapping: &Mapping, found: &Found, length: usize) -> Result<(), Reject> {
-        let rows = match &mapping.rows {
-            Rows::One => 1,
-            Rows::Fixed(parts) => parts.len(),
-            Rows::Each { list, .. } => found.values[*list as usize].items().count().max(1),
-        };
-        if rows > 1 && rows.saturating_mul(length) > MAX_COPIED_BYTES {
-            let message =
-                format!("the event makes {rows} rows of {length} bytes, together more than {MAX_COPIED_BYTES}");
-            return Err(Reject::new("too_large", "", message));
-        }
-        self.bytes += rows * length;
-        Ok(())
+/// Fails where the event's rows together would be too large.
+fn copies(mapping: &Mapping, found: &Found, length: usize) -> Result<(), Reject> {
+    let rows = match &mapping.rows {
+        Rows::One => 1,
+        Rows::Fixed(parts) => parts.len(),
+        Rows::Each { list, .. } => found.values[*list as usize].items().count().max(1),
+    };
+    if rows > 1 && rows.saturating_mul(length) > MAX_COPIED_BYTES {
+        let message = format!("the event makes {rows} rows of {length} bytes, together more than {MAX_COPIED_BYTES}");
+        return Err(Reject::new("too_large", "", message));
     }
+    Ok(())
 }
 
 fn rejected(index: usize, event: Value, mapping: Option<&Mapping>, reject: Reject) -> Rejected {
     let fields = mapping.into_iter().flat_map(|mapping| &mapping.body.fields);
     let id = fields.filter(|field| matches!(field.home, Home::Id)).map(|field| event.get(&field.path));
     let id = id.filter_map(|value| value.text()).map(|(text, _)| text.chars().take(100).collect()).next();
-    let mut end = event.raw.len().min(MAX_EXCERPT_BYTES);
-    while !event.raw.is_char_boundary(end) {
-        end -= 1;
-    }
-    Rejected {
-        index,
-        id: id.unwrap_or_default(),
-        source: mapping.map(|mapping| mapping.source.clone()).unwrap_or_default(),
-        reject,
-        excerpt: event.raw[..end].to_owned(),
-    }
+    Rejected { index, id: id.unwrap_or_default(), reject }
 }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Mutex};
 use hashbrown::HashSet;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Reject, identity::Identity, json::Value, plan::Mapping, run::Judge};
+use super::{Reject, identity::Identity, json::Value, plan::Mapping};
 
 type Keys = HashSet<u128, foldhash::fast::RandomState>;
 
@@ -67,10 +67,9 @@ impl<'a> Fresh<'a> {
     pub fn new(window: Option<&'a Window>, tenant: &'a str, bound: Option<(&'a str, &'a str)>) -> Fresh<'a> {
         Fresh { window, tenant, bound, keys: Vec::new(), seen: Keys::default() }
     }
-}
 
-impl Judge for Fresh<'_> {
-    fn admit(&mut self, _: &Mapping, event: Value) -> Result<(), Reject> {
+    /// Whether the event may come in at all.
+    pub fn admit(&self, event: Value) -> Result<(), Reject> {
         let Some((member, wanted)) = self.bound else { return Ok(()) };
         match event.get(member).text() {
             Some((text, _)) if text != wanted => {
@@ -81,7 +80,7 @@ impl Judge for Fresh<'_> {
     }
 
     /// Only a key of the source's own tells: equal events without one may well have happened twice.
-    fn is_new(&mut self, mapping: &Mapping, identity: &Identity) -> bool {
+    pub fn is_new(&mut self, mapping: &Mapping, identity: &Identity) -> bool {
         let (Identity::Key(key), Some(window)) = (identity, self.window) else { return true };
         let key = xxh3_128(&[self.tenant.as_bytes(), b"\x1f", mapping.source.as_bytes(), b"\x1f", key].concat());
         if !self.seen.insert(key) || window.has(key) {

@@ -30,8 +30,8 @@ impl PyBatch {
 /// A run as Python sees it: rows, tenant, metadata pairs.
 type RunTuple = (usize, String, Vec<(String, String)>);
 
-pub const ARRAY: &CStr = c"arrow_array";
-pub const SCHEMA: &CStr = c"arrow_schema";
+const ARRAY: &CStr = c"arrow_array";
+const SCHEMA: &CStr = c"arrow_schema";
 
 #[pymethods]
 impl PyBatch {
@@ -142,10 +142,14 @@ impl PyBatch {
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyCapsule>, Bound<'py, PyCapsule>)> {
         let _ = requested_schema; // The protocol allows to ignore a wish for another schema.
-        let array = StructArray::from(py.detach(|| decoded(&self.0)).columns);
-        let (array, schema) = to_ffi(&array.to_data()).map_err(arrow_error)?;
-        Ok((PyCapsule::new_with_value(py, schema, SCHEMA)?, PyCapsule::new_with_value(py, array, ARRAY)?))
+        export(py, py.detach(|| decoded(&self.0)).columns)
     }
+}
+
+/// A record batch as the Arrow PyCapsule interface hands it over.
+pub fn export(py: Python<'_>, columns: RecordBatch) -> PyResult<(Bound<'_, PyCapsule>, Bound<'_, PyCapsule>)> {
+    let (array, schema) = to_ffi(&StructArray::from(columns).to_data()).map_err(arrow_error)?;
+    Ok((PyCapsule::new_with_value(py, schema, SCHEMA)?, PyCapsule::new_with_value(py, array, ARRAY)?))
 }
 
 /// A record batch from an object with the Arrow PyCapsule interface.

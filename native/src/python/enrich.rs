@@ -2,13 +2,11 @@
 
 use std::{collections::HashMap, path::PathBuf};
 
-use arrow_array::Array;
-use arrow_array::{RecordBatch, StructArray, ffi::to_ffi};
-
+use arrow_array::RecordBatch;
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyCapsule};
 
 use super::{
-    batch::{ARRAY, PyBatch, SCHEMA, arrow_error, import},
+    batch::{PyBatch, arrow_error, export, import},
     decode::guarded,
 };
 use crate::kernels::enrich::{
@@ -31,8 +29,7 @@ impl Columns {
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyCapsule>, Bound<'py, PyCapsule>)> {
         let _ = requested_schema; // The protocol allows to ignore a wish for another schema.
-        let (array, schema) = to_ffi(&StructArray::from(self.0.clone()).to_data()).map_err(arrow_error)?;
-        Ok((PyCapsule::new_with_value(py, schema, SCHEMA)?, PyCapsule::new_with_value(py, array, ARRAY)?))
+        export(py, self.0.clone())
     }
 }
 
@@ -71,11 +68,6 @@ impl GeoDatabase {
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<GeoDatabase> {
         guarded(py, || Database::open(&path))?.map(GeoDatabase).map_err(PyValueError::new_err)
-    }
-
-    #[getter]
-    fn kind(&self) -> &str {
-        self.0.kind()
     }
 
     #[getter]

@@ -85,7 +85,8 @@ const fn repeated(name: &'static str, number: u32, kind: Type) -> Field {
     Field { name, number, label: Label::Repeated, kind, attributes: false }
 }
 
-static SPAN_KIND: &[&str] = &[
+/// The protocol's names by number.
+pub static SPAN_KIND: &[&str] = &[
     "SPAN_KIND_UNSPECIFIED",
     "SPAN_KIND_INTERNAL",
     "SPAN_KIND_SERVER",

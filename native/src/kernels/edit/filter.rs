@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     batch::Batch,
-    decode::{reserved, wire::Arena},
+    decode::{json::fields::SPAN_KIND, reserved, wire::Arena},
     kernels::columns::{Parts, Text},
     schema::Col,
 };
@@ -167,7 +167,7 @@ fn keep(rows: &mut [bool], view: &View<'_>, property: Property, texts: &Texts) -
         Property::SeverityText => Col::LogLevel,
         Property::SpanKind => {
             for (row, is) in rows.iter_mut().enumerate() {
-                *is = *is && texts.has(SPAN_KINDS[view.span_kind(row) as usize]);
+                *is = *is && texts.has(SPAN_KIND[view.span_kind(row) as usize]);
             }
             return Ok(());
         }
@@ -188,16 +188,6 @@ fn keep(rows: &mut [bool], view: &View<'_>, property: Property, texts: &Texts) -
     }
     Ok(())
 }
-
-/// The protocol's names by number.
-const SPAN_KINDS: [&str; 6] = [
-    "SPAN_KIND_UNSPECIFIED",
-    "SPAN_KIND_INTERNAL",
-    "SPAN_KIND_SERVER",
-    "SPAN_KIND_CLIENT",
-    "SPAN_KIND_PRODUCER",
-    "SPAN_KIND_CONSUMER",
-];
 
 fn severities(view: &View<'_>) -> Result<Vec<i64>> {
     let levels = view.parts.get(Col::LogLevelNum);

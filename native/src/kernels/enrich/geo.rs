@@ -29,10 +29,6 @@ impl Database {
         Reader::open_readfile(path).map(Database).map_err(|error| error.to_string())
     }
 
-    pub fn kind(&self) -> &str {
-        &self.0.metadata().database_type
-    }
-
     /// Seconds since 1970.
     pub fn built_at(&self) -> u64 {
         self.0.metadata().build_epoch
