@@ -1,7 +1,7 @@
 """The balance: what came in is stored, left out on purpose, given up (counted) or still in the log.
 
 Per pipeline and exporter:
-`accepted + added = filtered + sampled + rejected + stored + failed + in the log`.
+`accepted + added + recovered = filtered + sampled + rejected + stored + failed + in the log`.
 The parts are metrics (`pipeline_*_items`); this is the equality itself.
 """
 
@@ -40,13 +40,14 @@ def accounts(metrics: Metrics) -> list[Account]:
     for name in ("filtered", "sampled", "rejected"):
         for (pipeline, _), rows in metrics.read(f"pipeline_{name}_items").items():
             left_out[pipeline] = left_out.get(pipeline, 0) + rows
+    recovered = metrics.read("pipeline_recovered_items")
     parts = {name: metrics.read(f"pipeline_{name}_items") for name in ("stored", "failed", "in_log")}
     keys = sorted({key for part in parts.values() for key in part})
     return [
         Account(
             pipeline=key[1],
             exporter=key[0],
-            accepted=int(entered.get(key[1], 0)),
+            accepted=int(entered.get(key[1], 0) + recovered.get(key, 0)),
             left_out=int(left_out.get(key[1], 0)),
             **{name: int(part.get(key, 0)) for name, part in parts.items()},
         )

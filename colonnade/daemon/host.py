@@ -130,6 +130,9 @@ class ComponentHost:
     def report(self, status: Status) -> None:
         self._services.health.report(self.kind, self._id, self.pipeline, status)
 
+    def show(self, facts: Callable[[], dict[str, Any]]) -> None:
+        self._services.health.show(self.kind, self._id, self.pipeline, facts)
+
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor(), function, *args)
 

@@ -124,6 +124,8 @@ class _Report(Protocol):
     since_s: float
     pipelines: tuple[str, ...]
 
+    def facts(self) -> dict[str, Any]: ...
+
 
 class HealthCheck(Extension):
     """Serves the pages; the daemon's board of component states tells what is true."""
@@ -249,7 +251,7 @@ def _state(report: _Report) -> dict[str, Any]:
     body: dict[str, Any] = {"healthy": report.status.state == "ok", "status": _word(report.status.state)}
     if report.status.message:
         body["error"] = report.status.message
-    return body
+    return body | report.facts()
 
 
 factory = Factory(

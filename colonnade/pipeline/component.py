@@ -115,6 +115,10 @@ class Host(Protocol):
         """Tells the component's state to health checks."""
         ...
 
+    def show(self, facts: Callable[[], dict[str, Any]]) -> None:
+        """Figures that health checks show beside the component's state, read when they are asked."""
+        ...
+
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         """Runs a function that waits (for a disk, a store) on the daemon's executor."""
         ...

@@ -108,6 +108,8 @@ class Cursor:
         self.waiting_bytes = 0
         self.waiting_stored_bytes = 0
         self.waiting_since_s: float | None = None
+        self.recovered_rows = 0
+        """What it had to do when it was opened, from before; whoever counts it sets it to 0."""
         self.next_attempt_at = 0.0
         self.last_error = ""
         self.on_lost: Callable[[int], None] = _uncounted

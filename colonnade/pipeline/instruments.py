@@ -213,6 +213,12 @@ TABLE: tuple[Instrument, ...] = (
     ),
     Instrument("pipeline_added_items", "counter", "Balance: rows that processors made in addition.", _PIPELINE),
     Instrument("pipeline_appended_items", "counter", "Balance: rows appended to the log.", _PIPELINE),
+    Instrument(
+        "pipeline_recovered_items",
+        "counter",
+        "Balance: rows that a durable log had from before the start, per exporter.",
+        (*_QUEUE,),
+    ),
     Instrument("pipeline_stored_items", "counter", "Balance: rows stored, per exporter.", (*_QUEUE,)),
     Instrument("pipeline_failed_items", "counter", "Balance: rows dead-lettered or lost, per exporter.", (*_QUEUE,)),
     Instrument(

@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from colonnade.pipeline import faults
 from colonnade.pipeline.component import NOUNS, Exporter, Host, Processor, Slice, SliceLimits, Status, StreamExporter
@@ -126,6 +127,11 @@ class Sender:
         self.cursor.resume()
         self._hurry.clear()
         self._show_gauges()
+        self.host.show(self._facts)
+        self.host.report(Status("ok"))
+        if self.cursor.recovered_rows:
+            self.host.count("pipeline_recovered_items", self.cursor.recovered_rows, **self._labels)
+            self.cursor.recovered_rows = 0
         for number in range(self._consumers()):
             name = f"{self.log.pipeline} -> {self.name} #{number}"
             self._tasks.append(asyncio.create_task(self._run(), name=name))
@@ -399,6 +405,14 @@ class Sender:
             await self.give_up(part, error)
             self.cursor.ack(part, error)
         self.cursor.stop()
+
+    def _facts(self) -> dict[str, Any]:
+        cursor = self.cursor
+        facts: dict[str, Any] = {
+            "lag": {"rows": cursor.lag_rows, "bytes": cursor.lag_bytes, "oldest_seconds": round(cursor.lag_s, 3)},
+            "position": cursor.position,
+        }
+        return facts | ({"last_error": cursor.last_error} if cursor.last_error else {})
 
     def _show_gauges(self) -> None:
         cursor, gauge, labels = self.cursor, self.host.gauge, self._labels

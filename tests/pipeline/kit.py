@@ -71,6 +71,9 @@ class FakeHost:
     def report(self, status: Status) -> None:
         self.statuses.append(status)
 
+    def show(self, facts: Callable[[], dict[str, Any]]) -> None:
+        self.facts = facts
+
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(None, function, *args)
 

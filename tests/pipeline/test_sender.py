@@ -76,7 +76,7 @@ async def test_retryable_errors_are_repeated_until_stored_under_the_same_name(tm
     await until(lambda: len(store.rows) == 3)
     assert len(set(names)) == 1
     assert rig.count("a", "exporter_retries") == 5
-    assert [s.state for s in rig.hosts["a"].statuses] == ["recoverable_error", "ok"]
+    assert [s.state for s in rig.hosts["a"].statuses] == ["ok", "recoverable_error", "ok"]
     await rig.drain()
 
 

@@ -322,7 +322,6 @@ class DurableCursor(Cursor):
         self.fresh = fresh
         self.survives = queue.storage is not None
         self.had_left = record.left_at is not None
-        self.recovered_rows = 0
 
     def recover(self) -> None:
         """Takes up where the last process was: slices in doubt, what was cut and never sent, and then the rest."""
