@@ -173,8 +173,7 @@ class Engine:
         # A third of the time is the requests' in flight; what they do not need is left to the stores.
         await self.doors.close(deadline_s / 3)
         await _stop(graph.members.values(), "receiver")
-        for log in self.logs.values():
-            log.close()
+        await asyncio.gather(*(log.close() for log in self.logs.values()))
         senders = [sender for pipeline in graph.pipelines.values() for sender in pipeline.senders.values()]
         left = await asyncio.gather(*(sender.drain(max(ends_s - time.monotonic(), 0.1)) for sender in senders))
         for kind in ("processor", "connector", "exporter", "extension"):
@@ -433,7 +432,7 @@ class _Swap:
                 self.engine.logs.pop(id, None)
             stays = now is not None and now.log is pipeline.log
             if not stays:
-                pipeline.log.close()
+                await pipeline.log.close()
             kept = now.senders if now and stays else {}
             leaving += [drain(pipeline, name, s) for name, s in pipeline.senders.items() if name not in kept]
         await asyncio.gather(*leaving)

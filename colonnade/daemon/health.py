@@ -9,7 +9,6 @@ from typing import Any
 
 from colonnade.pipeline.component import ComponentId, Status
 
-
 Facts = Callable[[], dict[str, Any]]
 
 

@@ -19,9 +19,11 @@ The first form answers on `path`: 200 when the pipelines are ready and no export
           include_recoverable_errors: true
           recovery_duration: 5m
 
-`?pipeline=traces` asks for one pipeline, `?verbose` for the components. Starting 503, ok 200, recoverable error 200
-(500 after `recovery_duration` where included), permanent error 200 (500 where included), fatal 500, stopping and
-stopped 503.
+There, `?pipeline=traces` asks for one pipeline. Starting 503, ok 200, recoverable error 200 (500 after
+`recovery_duration` where included), permanent error 200 (500 where included), fatal 500, stopping and stopped 503.
+
+With `?verbose`, both forms list every component; an exporter shows how far behind its pipeline's log it is: `lag`
+(rows, bytes, age of the oldest in seconds), `position` (the row up to which all are done) and `last_error`.
 
 Differences from the Collector's component: exporters that fail count. `path` of the first form answers 503 once an
 exporter has been failing for `recovery_duration`; in the second, `include_recoverable_errors` is on by default. `grpc`
@@ -166,7 +168,7 @@ class HealthCheck(Extension):
             await runner.cleanup()
 
     async def _show_simple(self, request: web.Request) -> web.Response:
-        status, body = self.simple()
+        status, body = self.simple(_verbose(request))
         texts = self.config.response_body
         text = (texts.healthy if status == 200 else texts.unhealthy) if texts else ""
         if texts:
@@ -174,19 +176,18 @@ class HealthCheck(Extension):
         return web.json_response(body, status=status)
 
     async def _show_status(self, request: web.Request) -> web.Response:
-        verbose = request.query.get("verbose", "false") not in ("false", "0", "no")
-        status, body = self.states(request.query.get("pipeline", ""), verbose)
+        status, body = self.states(request.query.get("pipeline", ""), _verbose(request))
         return web.Response(status=status, text=json.dumps(body), content_type="application/json")
 
-    def simple(self) -> Answer:
+    def simple(self, verbose: bool = False) -> Answer:
         """Status and body of the first form."""
-        phase = self._phase()
+        phase, reports = self._phase(), self._reports()
+        everybody = _components(reports) if verbose else {}
         if phase != "ready":
-            return 503, {"status": "Server not available", "phase": phase}
-        failing = [r for r in self._reports() if self._is_down(r)]
-        if failing:
-            return 503, {"status": "Exporters failing", "components": {_name(r): _state(r) for r in failing}}
-        return 200, {"status": "Server available"}
+            return 503, {"status": "Server not available", "phase": phase} | everybody
+        if failing := [r for r in reports if self._is_down(r)]:
+            return 503, {"status": "Exporters failing"} | (everybody or _components(failing))
+        return 200, {"status": "Server available"} | everybody
 
     def states(self, pipeline: str, verbose: bool) -> Answer:
         """Status and body of the second form; 404 for a pipeline that does not exist."""
@@ -205,9 +206,7 @@ class HealthCheck(Extension):
         }
         if worst is not None and worst.status.message:
             body["error"] = worst.status.message
-        if verbose:
-            body["components"] = {_name(r): _state(r) for r in sorted(reports, key=_name)}
-        return status, body
+        return status, body | (_components(reports) if verbose else {})
 
     def _phase(self) -> str:
         return self._board.phase if self._board is not None else "starting"
@@ -236,6 +235,14 @@ class HealthCheck(Extension):
         order = ("ok", "stopped", "stopping", "starting", "recoverable_error", "permanent_error", "fatal_error")
         state = report.status.state
         return self._http_status(report), order.index(state) if state in order else 0
+
+
+def _verbose(request: web.Request) -> bool:
+    return request.query.get("verbose", "false") not in ("false", "0", "no")
+
+
+def _components(reports: list[_Report]) -> dict[str, Any]:
+    return {"components": {_name(r): _state(r) for r in sorted(reports, key=_name)}}
 
 
 def _name(report: _Report) -> str:

@@ -155,8 +155,9 @@ class HandoverLog(ABC):
         """Called before rows come in: what was opened holds from now on, also after a crash. Raises Retryable."""
 
     @abstractmethod
-    def close(self) -> None:
-        """Appends and waits for room are refused from now on."""
+    async def close(self) -> None:
+        """Appends and waits for room are refused from now on; returns once those under way have ended, so that who
+        drains a cursor then drains all."""
 
 
 class Storage(Extension):
@@ -231,6 +232,7 @@ class MemoryLog(HandoverLog):
         self._awaited: list[_Awaited] = []
         self._reserved = [0, 0, 0]
         self._room: asyncio.Future[None] | None = None
+        self._quiet = asyncio.Event()
 
     def __len__(self) -> int:
         """Appends that are still in memory."""
@@ -251,6 +253,8 @@ class MemoryLog(HandoverLog):
         append = reservation.append
         for index, size in enumerate((append.rows, append.nbytes, append.requests)):
             self._reserved[index] -= size
+        if self.closed and not any(self._reserved):
+            self._quiet.set()
 
     def append(self, reservation: Reservation) -> Receipt:
         self.unreserve(reservation)
@@ -313,9 +317,11 @@ class MemoryLog(HandoverLog):
         self.signal_room()
         return cursor.lag_rows
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.closed = True
         self.signal_room()
+        if any(self._reserved):
+            await self._quiet.wait()
 
     async def cut(self, cursor: Cursor, limits: SliceLimits) -> tuple[Slice | None, float | None]:
         """A slice of what a cursor has not handed out, as large as `limits` allow and the log has; and since when the

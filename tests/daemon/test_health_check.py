@@ -70,6 +70,23 @@ def test_first_form_tells_an_exporter_that_keeps_failing() -> None:
     assert body["components"]["exporter:store (logs)"]["error"] == "the store is down"
 
 
+def test_both_forms_show_where_a_cursor_is_when_asked_for_everybody() -> None:
+    check, lag = page({}), {"rows": 3}
+    check._board.show("exporter", ComponentId("store"), "traces", lambda: {"lag": dict(lag)})
+    check._board.report("exporter", ComponentId("store"), "traces", Status("ok"))
+    lag["rows"] = 4
+    assert "components" not in check.simple()[1]
+    for _, body in (check.simple(True), check.states("", True)):
+        assert body["components"]["exporter:store (traces)"] == {
+            "healthy": True,
+            "status": "StatusOK",
+            "lag": {"rows": 4},
+        }
+    check._board.forget("exporter", ComponentId("store"), "traces")
+    check._board.report("exporter", ComponentId("store"), "traces", Status("ok"))
+    assert "lag" not in check.simple(True)[1]["components"]["exporter:store (traces)"]
+
+
 def test_grpc_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="grpc is not offered; use http"):
         Config.model_validate({"grpc": {}})

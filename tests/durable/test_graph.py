@@ -1,4 +1,4 @@
-"""The durable log in a running graph: restarts, reloads that change where the log is, exporters that leave, the balance."""
+"""The durable log in a running graph: restarts, reloads that change where the log is, exporters that leave, balance."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Callable[[], Engine]]:
     yield make
     for engine in engines:
         await engine.shutdown(1)
-        engine.services.close()
+        engine.services.close(timeout_s=1)
 
 
 async def feed(numbers: Numbers, rows: int = 1) -> None:
@@ -88,6 +88,7 @@ async def test_reloads_that_change_the_log_under_load_lose_and_double_nothing(st
     async def load_it() -> None:
         while not done.is_set():
             await feed(numbers, 3)
+            await asyncio.sleep(0)  # a log in memory answers without a pause
 
     task = asyncio.create_task(load_it())
     for turn in range(6):
@@ -151,7 +152,9 @@ _FIELDS = ("receivers", "processors", "exporters", "place")
 
 async def test_callers_wait_for_room_where_the_queue_says_so(start, tmp_path) -> None:
     engine, numbers = start(), Numbers()
-    small = "sending_queue: {storage: file_storage, queue_size: 5, sizer: items, block_on_overflow: true, num_consumers: 1}"
+    small = (
+        "sending_queue: {storage: file_storage, queue_size: 5, sizer: items, block_on_overflow: true, num_consumers: 1}"
+    )
     await engine.apply(configuration(tmp_path, small))
     await asyncio.gather(*(feed(numbers, 3) for _ in range(20)))
     await until(lambda: sorted(kit.stored.get("store", [])) == list(range(60)))
@@ -161,11 +164,16 @@ async def test_callers_wait_for_room_where_the_queue_says_so(start, tmp_path) ->
     ("parts", "words"),
     [
         ({"store": "sending_queue: {storage: file_storag}"}, "references extension 'file_storag' which is not"),
-        ({"store": "sending_queue: {storage: file_storage, wait_for_result: true}"}, "can not be combined with storage"),
+        (
+            {"store": "sending_queue: {storage: file_storage, wait_for_result: true}"},
+            "can not be combined with storage",
+        ),
         ({"storage": "fsink: true"}, "fsink"),
     ],
 )
-def test_a_wrong_configuration_is_told_before_anything_starts(tmp_path: Path, parts: dict[str, Any], words: str) -> None:
+def test_a_wrong_configuration_is_told_before_anything_starts(
+    tmp_path: Path, parts: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
         configuration(tmp_path, **parts)
 

@@ -251,11 +251,25 @@ async def test_room_wakes_on_release_and_refuses_once_closed(log, numbers) -> No
     await room
     room = asyncio.create_task(log.room())
     await asyncio.sleep(0)
-    log.close()
+    await log.close()
     with pytest.raises(ShuttingDown):
         await room
     with pytest.raises(ShuttingDown):
         append(log, numbers, 1)
+
+
+async def test_closing_waits_for_appends_that_have_their_room(log, numbers) -> None:
+    log.open_cursor("a", queue())
+    under_way, given_up = (log.reserve(Append(b"", [numbers.batch(2)], 2, 1)) for _ in range(2))
+    closing = asyncio.create_task(log.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    given_up.cancel()
+    await asyncio.sleep(0)
+    assert not closing.done()
+    log.append(under_way)
+    await closing
+    assert log.cursors["a"].waiting_rows == 2
 
 
 async def test_memory_of_the_log_itself_is_bounded(log, numbers) -> None:
