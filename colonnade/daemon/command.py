@@ -16,6 +16,7 @@ from colonnade import __version__
 
 # Commands that live in other modules: name to module, attribute and help line.
 _ELSEWHERE = {
+    "dead-letter": ("colonnade.daemon.dead_letter", "dead_letter_command"),
     "demo": ("colonnade.daemon.demo", "demo_command"),
     "map": ("colonnade.daemon.map", "map_command"),
     "query": ("colonnade.daemon.query", "query_command"),

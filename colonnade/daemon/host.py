@@ -146,9 +146,7 @@ class ComponentHost:
         return await asyncio.get_running_loop().run_in_executor(self._services.computers, function, *args)
 
     def folder(self, name: str) -> Path:
-        path = self._services.data / name / f"{self.kind}_{self._id}".replace("/", "_")
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+        return self._services.data / name / f"{self.kind}_{self._id}".replace("/", "_")
 
     def gone(self) -> None:
         """The component left: its gauges and its state disappear."""

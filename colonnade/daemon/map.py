@@ -31,8 +31,8 @@ def map_command(file: Path, name: str, form: str) -> int:
     mapping = _mapping(name)
     body = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     batch, rejected = _mapped(mapping, body)
-    for number, row in enumerate(_rows(batch)):
-        click.echo(json.dumps(row, ensure_ascii=False) if form == "json" else _shown(number, row))
+    for number, row in enumerate(rows_of(batch)):
+        click.echo(json.dumps(row, ensure_ascii=False) if form == "json" else print_row(number, row))
     for index, _, code, _, message in rejected:
         click.echo(f"event {index}: refused: {code}: {message}", err=form == "json")
     return 1 if rejected else 0
@@ -62,7 +62,7 @@ def _mapped(mapping: Mapping, body: bytes) -> tuple[Batch, list[tuple[int, str, 
     return batch, rejected
 
 
-def _rows(batch: Batch) -> Iterator[Row]:
+def rows_of(batch: Batch) -> Iterator[Row]:
     """Columns that a row fills; times as text, attributes as values."""
     import pyarrow as pa
 
@@ -89,7 +89,8 @@ def _plain(value: Any) -> Any:
     return f"{len(value)} bytes" if isinstance(value, bytes) else value
 
 
-def _shown(number: int, row: Row) -> str:
+def print_row(number: int, row: Row) -> str:
+    """A row for people: a line per column."""
     width = max(map(len, row), default=0)
     lines = [
         f"  {name:{width}}  {value if isinstance(value, str) else json.dumps(value)}" for name, value in row.items()

@@ -128,7 +128,7 @@ class Host(Protocol):
         ...
 
     def folder(self, name: str) -> Path:
-        """A folder for this component's own data, made on first use."""
+        """Where this component may keep data of its own; who writes there makes the folder."""
         ...
 
 

@@ -5,7 +5,8 @@ One file per slice and reason, readable by anything that reads Parquet. Its meta
 same rows parked again replace their file. The oldest files make room for new ones and are counted; a folder that can
 not be written to never stops an exporter: those rows are counted as lost.
 
-`colonnade dead-letter retry` moves files to the folder `retry` below; the exporter takes them from there.
+`colonnade dead-letter retry` moves files to the folder `retry` below; the exporter takes them from there
+(`dead_letter_retry.py`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ pa: Any = pyarrow
 SUFFIX = ".parquet"
 RETRY = "retry"
 ROW_GROUP_ROWS = 50_000
+UNREADABLE = (OSError, KeyError, ValueError, pa.ArrowException)
+"""What a file that is not one of ours raises."""
 _UNSAFE = re.compile(r"[^0-9A-Za-z_.=-]+")
 
 
@@ -54,7 +57,7 @@ class DeadLetters:
 
     @property
     def folder(self) -> Path:
-        """The folder; a default one is made."""
+        """The folder, which need not be there yet."""
         return Path(self._settings.directory) if self._settings.directory else self._folder()
 
     def park(self, part: Slice, exporter: str, error: ColonnadeError, now_s: float) -> Parked:
@@ -79,6 +82,11 @@ class DeadLetters:
         nbytes = _write(path, part, said, now_s)
         evicted, left = self._fit(folder, path, now_s)
         return Parked(part.rows, nbytes, evicted, left)
+
+    def given_back(self, pipeline: str) -> list[Path]:
+        """Files of a pipeline that are to be tried again, and any that can not be read; the oldest first."""
+        waiting = sorted((_seen(path), path) for path in (self.folder / RETRY).glob(f"*{SUFFIX}"))
+        return [path for _, path in waiting if _pipeline_of(path) in (pipeline, None)]
 
     def _fit(self, folder: Path, newest: Path, now_s: float) -> tuple[int, int]:
         """Removes what is too old, then the oldest until the bound holds; gives rows removed and bytes left."""
@@ -118,9 +126,9 @@ def _write(path: Path, part: Slice, said: dict[str, str], now_s: float) -> int:
                 table.replace_schema_metadata(metadata), sink, compression="zstd", row_group_size=ROW_GROUP_ROWS
             )
         os.utime(beside, (now_s, now_s))
-        _sync(beside)
+        sync(beside)
         os.replace(beside, path)
-        _sync(path.parent)
+        sync(path.parent)
     except pa.ArrowException as error:
         raise OSError(f"not writable as Parquet: {type(error).__name__}") from error
     finally:
@@ -133,7 +141,8 @@ def _parquet() -> Any:
     return import_module("pyarrow.parquet")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """What a file holds, or a folder lists, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -147,15 +156,22 @@ def _table(part: Slice) -> Any:
 
 
 def describe(path: Path) -> dict[str, str]:
-    """What a file's metadata says of it, and `rows`. Raises OSError, pyarrow's errors."""
+    """What a file's metadata says of it, and `rows`. Raises what `UNREADABLE` names."""
     file = _parquet().read_metadata(path)
     found: dict[bytes, bytes] = file.metadata or {}
     said = {key.decode(): value.decode() for key, value in found.items() if not key.startswith(b"ARROW:")}
     return said | {"rows": str(file.num_rows)}
 
 
+def _pipeline_of(path: Path) -> str | None:
+    try:
+        return describe(path).get("pipeline")
+    except UNREADABLE:
+        return None
+
+
 def load(path: Path) -> Slice:
-    """The slice that a file was. Raises OSError, KeyError, ValueError, pyarrow's errors."""
+    """The slice that a file was. Raises what `UNREADABLE` names."""
     said = describe(path)
     rebuild = json.loads(said["rebuild"])
     table = _parquet().read_table(path)

@@ -216,7 +216,7 @@ TABLE: tuple[Instrument, ...] = (
     Instrument(
         "pipeline_recovered_items",
         "counter",
-        "Balance: rows that a durable log had from before the start, per exporter.",
+        "Balance: rows from before, per exporter: a durable log's at the start, dead letters that are tried again.",
         (*_QUEUE,),
     ),
     Instrument("pipeline_stored_items", "counter", "Balance: rows stored, per exporter.", (*_QUEUE,)),

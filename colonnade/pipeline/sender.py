@@ -14,12 +14,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from colonnade.pipeline import faults
 from colonnade.pipeline.component import NOUNS, Exporter, Host, Processor, Slice, SliceLimits, Status, StreamExporter
 from colonnade.pipeline.dead_letter import DeadLetters
+from colonnade.pipeline.dead_letter_retry import retry_dead_letters
 from colonnade.pipeline.errors import ColonnadeError, Permanent, Retryable, ShuttingDown
 from colonnade.pipeline.halving import Halving, by_reason
 from colonnade.pipeline.log import HandoverLog
@@ -112,7 +114,7 @@ class Sender:
         self._clock = clock
         self._labels = {"pipeline": log.pipeline, "data_type": log.signal}
         self._noun = NOUNS[log.signal]
-        self._letters = DeadLetters(lambda: host.folder("dead_letter"), exporter.dead_letter)
+        self.letters = DeadLetters(lambda: host.folder("dead_letter"), exporter.dead_letter)
         self._parking = asyncio.Lock()
         self._cutting = asyncio.Lock()
         self._trying = asyncio.Lock()
@@ -130,11 +132,14 @@ class Sender:
         self.host.show(self._facts)
         self.host.report(Status("ok"))
         if self.cursor.recovered_rows:
-            self.host.count("pipeline_recovered_items", self.cursor.recovered_rows, **self._labels)
+            self.count_again(self.cursor.recovered_rows)
             self.cursor.recovered_rows = 0
         for number in range(self._consumers()):
             name = f"{self.log.pipeline} -> {self.name} #{number}"
             self._tasks.append(asyncio.create_task(self._run(), name=name))
+        if self.exporter.dead_letter.enabled:
+            name = f"{self.log.pipeline} -> {self.name} dead letters"
+            self._tasks.append(asyncio.create_task(self._retry_dead_letters(), name=name))
 
     async def drain(self, deadline_s: float) -> int:
         """Sends what is in the log, one attempt for each slice, until the deadline. What a log in memory still holds is
@@ -259,6 +264,10 @@ class Sender:
         faults.reached("note")
         await self.exporter.export(pieces[part.pieces_done])
 
+    async def _retry_dead_letters(self) -> None:
+        with suppress(LeftInLog):
+            await retry_dead_letters(self, self._hurry)
+
     async def settle_refused(
         self, piece: Slice, error: ColonnadeError, send: Callable[[Slice], Awaitable[None]]
     ) -> int:
@@ -351,6 +360,14 @@ class Sender:
             self.host.report(Status("ok"))
             self.host.logger.info("exporter %s: works again for pipeline %s", self.name, self.log.pipeline)
 
+    async def send_alone(self, part: Slice) -> None:
+        """One attempt at rows that are not the log's."""
+        await self.exporter.export(part)
+
+    def count_again(self, rows: int) -> None:
+        """Counts rows that are back from before: a durable log's at start, dead letters that are tried again."""
+        self.host.count("pipeline_recovered_items", rows, **self._labels)
+
     def count_stored(self, rows: int, nbytes: int) -> None:
         """Counts rows that the store has."""
         self.host.count(f"exporter_sent_{self._noun}", rows)
@@ -368,7 +385,7 @@ class Sender:
             return
         try:
             async with self._parking:
-                parked = await self.host.run(self._letters.park, part, self.name, error, time.time())
+                parked = await self.host.run(self.letters.park, part, self.name, error, time.time())
         except OSError as fault:
             self._count_lost(part.rows, "not_writable", error)
             self.host.logger.error("exporter %s: the dead-letter folder failed: %s", self.name, type(fault).__name__)

@@ -94,6 +94,13 @@ class StreamSender(Sender):
         roll.stored_bytes += part.stored_bytes
         roll.requests += part.requests
 
+    async def send_alone(self, part: Slice) -> None:
+        try:
+            await self.stream.export(_by_itself(part))
+        except BaseException:
+            await self.stream.abort(part.log_id)
+            raise
+
     def _publish_at_s(self) -> float | None:
         return None if self._unpublished is None else self._unpublished.appended_at_s + self.limits.max_age_s
 

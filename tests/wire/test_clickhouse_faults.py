@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -145,3 +147,25 @@ def test_a_store_that_hangs_does_not_hold_the_process(start_daemon: Start) -> No
         assert time.monotonic() - begun < 10
         parked = re.findall(r"(\d+) rows of pipeline traces parked as dead letter", daemon.output())
         assert sum(map(int, parked)) == len(load.accepted)
+
+
+def test_what_was_parked_at_a_stop_is_stored_by_the_next_daemon_that_is_asked_to(
+    start_daemon: Start, clickhouse_server: ClickHouseServer, clickhouse_database: str, tmp_path: Path
+) -> None:
+    with server_that("refuses") as address:
+        config = otlp_config({"clickhouse": {"endpoint": f"http://{address}", **FAST}}, signals=("traces",))
+        config["service"]["shutdown_timeout"] = "1s"
+        daemon = start_daemon(config)
+        with Load(daemon, "parked") as load:
+            load.wait_for_more(2_000)
+        assert daemon.drain() == 1
+    config["exporters"]["clickhouse"] = clickhouse(clickhouse_server, clickhouse_database)
+    command = (sys.executable, "-m", "colonnade", "dead-letter")
+    asked = subprocess.run([*command, "retry", "--all"], cwd=daemon.folder, capture_output=True, text=True, check=True)
+    assert asked.stdout.startswith(f"{len(load.accepted)} rows in ")
+    again = start_daemon(config, folder=daemon.folder)
+    again.wait_until(lambda: again.metric("exporter_sent_spans") == len(load.accepted), 60)
+    assert_exactly_once(load, stored(clickhouse_server, clickhouse_database, "parked"))
+    assert again.metric("pipeline_recovered_items") == len(load.accepted)
+    assert again.drain() == 0
+    assert not [*daemon.folder.rglob("dead_letter/**/*.parquet")]
