@@ -107,8 +107,8 @@ check: setup ## Format, lint, types, import contracts, and the stub against the 
 	$(PYTEST) tests/house/test_stub.py
 	$(BIN)/python -m bench.check
 
-soak: setup ## Long runs: bounded fuzzing and load
-	$(PYTEST) -m soak --timeout 0 $(PYTEST_ARGS)
+soak: setup ## Long runs: bounded fuzzing, load, and CRASH_ROUNDS (1000) crashes for every store
+	$(PYTEST) -m soak --timeout 0 --capture no $(PYTEST_ARGS)
 
 # --- measure, document, ship -----------------------------------------------------------------------------------------
 

@@ -186,6 +186,31 @@ def request(numbers: list[int]) -> bytes:
     return made.SerializeToString()
 
 
+@dataclass(frozen=True)
+class Summary:
+    """What rounds came to in which nothing was lost or doubled."""
+
+    died_at: Counter[str] = field(default_factory=Counter[str])
+    answered: int = 0
+    unknown: int = 0
+    unknown_stored: int = 0
+
+    def __add__(self, other: Summary) -> Summary:
+        return Summary(
+            self.died_at + other.died_at,
+            self.answered + other.answered,
+            self.unknown + other.unknown,
+            self.unknown_stored + other.unknown_stored,
+        )
+
+    def __str__(self) -> str:
+        deaths = ", ".join(f"{times} {place}" for place, times in sorted(self.died_at.items()))
+        return (
+            f"{self.died_at.total()} rounds ({deaths}), {self.answered} rows answered, 0 lost, 0 doubled; "
+            f"{self.unknown} never answered, of which {self.unknown_stored} stored once"
+        )
+
+
 class Rounds:
     """A daemon's lives, one after another."""
 
@@ -280,8 +305,8 @@ class Rounds:
 
         return send
 
-    def check(self) -> str:
-        """Lets a last daemon finish, and compares. Gives a line that sums it up."""
+    def check(self) -> Summary:
+        """Lets a last daemon finish, and compares."""
         daemon = Daemon.start(self.config, self.folder, module="tests.durable.small")
         try:
             daemon.wait_until(
@@ -301,13 +326,8 @@ class Rounds:
         assert not strangers
         left = [path.name for path in (self.folder / "log").glob("segment-*")]
         assert not left, f"drained, but {left} are left"
-        deaths = ", ".join(f"{times} {place}" for place, times in sorted(self.died_at.items()))
-        return (
-            f"{type(self.store).__name__}: {sum(self.died_at.values())} rounds ({deaths}), "
-            f"{len(self.ledger.answered)} rows answered, 0 lost, 0 doubled; "
-            f"{len(self.ledger.unknown)} never answered, "
-            f"of which {len(self.ledger.unknown & set(found[0]))} stored once"
-        )
+        unknown = self.ledger.unknown
+        return Summary(self.died_at, len(self.ledger.answered), len(unknown), len(unknown & set(found[0])))
 
     def _told(self, lost: list[list[int]], doubled: list[list[int]], apart: list[int]) -> str:
         kept = self.folder.parent / f"{self.folder.name}-failed"

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.durable.rounds import Archive, Embedded, Rounds, Server, Stored
+from tests.durable.rounds import Archive, Embedded, Rounds, Server, Stored, Summary
 
 STORES: dict[str, Callable[[Path], Stored]] = {"server": Server, "embedded": Embedded, "parquet": Archive}
 
 
-def crash(store: str, folder: Path, rounds: int, seed: int) -> None:
+def crash(store: str, folder: Path, rounds: int, seed: int) -> Summary:
     made = STORES[store](folder)
     try:
         lives = Rounds(made, folder / "daemon", seed)
         lives.run(rounds)
-        print(lives.check())
+        return lives.check()
     finally:
         made.close()
 
@@ -38,6 +39,8 @@ def test_every_answered_row_is_stored_once_over_25_crashes(store: str, tmp_path:
 @pytest.mark.soak
 @pytest.mark.parametrize("store", STORES)
 def test_every_answered_row_is_stored_once_over_a_thousand_crashes(store: str, tmp_path: Path) -> None:
-    rounds = int(os.environ.get("CRASH_ROUNDS", "1000"))
+    rounds, total = int(os.environ.get("CRASH_ROUNDS", "1000")), Summary()
     for batch in range(0, rounds, 50):
-        crash(store, tmp_path / str(batch), min(50, rounds - batch), seed=1000 + batch)
+        total += crash(store, tmp_path / str(batch), min(50, rounds - batch), seed=1000 + batch)
+        print(f"{store}: {total}", flush=True)
+        shutil.rmtree(tmp_path / str(batch))
