@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -234,6 +235,24 @@ async def test_segments_go_once_every_cursor_has_done_them(disk, numbers, monkey
     await until(lambda: files() == 1)
     await disk.close(store)
     assert files() == 0
+
+
+async def test_a_segment_that_ends_while_the_store_closes_goes_too(disk, numbers) -> None:
+    store = await disk.open()
+    log = store.open_log("logs", "logs")
+    cursor = log.open_cursor("a", queue())
+    await append(numbers, 10, log)
+    cursor.ack(await take(cursor))
+    await store.flush()
+    store._seal_soon()
+    closing = asyncio.create_task(disk.close(store))
+    await asyncio.sleep(0)
+    # The loop hears of the segment's end only once everything else has ended, if it can.
+    until_s = time.monotonic() + 0.5
+    while time.monotonic() < until_s and not store._clerk._closing:
+        time.sleep(0.001)  # noqa: ASYNC251
+    await closing
+    assert not list(store.folder.glob("segment-*"))
 
 
 async def test_rows_left_in_mostly_empty_segments_move_so_that_these_can_go(disk, numbers, monkeypatch) -> None:

@@ -207,11 +207,12 @@ class Store:
 
     def close(self) -> None:
         """Commits what waits, gives back what nobody needs, and closes. Blocks; not for the loop's thread."""
-        self._writer.close()
-        self._clerk.close()
-        told = threading.Event()
-        self._loop.call_soon_threadsafe(told.set)
-        told.wait()  # What has been committed is known to the logs now.
+        for committer in (self._writer, self._clerk):
+            committer.close()
+            # What has been committed is known to the logs then, and what follows from it said to the clerk.
+            told = threading.Event()
+            self._loop.call_soon_threadsafe(told.set)
+            told.wait()
         with suppress(sqlite3.Error):
             self._catalog.commit([*self._owed, *self._whole_catalog()])
         self._janitor.shutdown(wait=True)
