@@ -326,6 +326,17 @@ class EventWindow:
 
     def __init__(self, span_ns: int, max_keys: int) -> None: ...
     def remember(self, keys: EventKeys, now_ns: int) -> None: ...
+    def take_in(self, batch: Batch, now_ns: int) -> tuple[list[tuple[int, int]], EventKeys]:
+        """Rows whose `id` did not come in a request before, as (first, how many), and their keys, which are remembered.
+        All rows of a batch without the column `id`."""
+
+    def forget(self, keys: EventKeys) -> None: ...
+    def dump(self) -> bytes:
+        """All keys, and when they came."""
+
+    def load(self, dump: bytes) -> None:
+        """Remembers what was dumped; a dump that is cut short, as far as it goes."""
+
     def __len__(self) -> int: ...
 
 def text_at(body: bytes, path: list[str]) -> str | None:

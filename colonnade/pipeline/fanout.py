@@ -121,6 +121,8 @@ class Pipeline:
             where = {"pipeline": self.id, "data_type": self.signal}
             self.host.observe("exporter_enqueue_size", prepared.append.rows, **where)
             self.host.observe("exporter_enqueue_size_bytes", prepared.append.nbytes, **where)
+        if prepared.append.repeated:
+            count("pipeline_filtered_items", prepared.append.repeated, **labels)
         if prepared.added:
             count("pipeline_added_items", prepared.added, **labels)
         for (fault, _), rows in prepared.dropped.items():

@@ -248,6 +248,13 @@ TABLE: tuple[Instrument, ...] = (
         "Rows of exporters that left the configuration, dropped as `removed_exporters` says.",
         ("extension", "pipeline"),
     ),
+    Instrument(
+        "file_storage_repeated_rows",
+        "counter",
+        "Rows left out because the log had taken them before, within `dedup.window`.",
+        ("extension", "pipeline"),
+    ),
+    Instrument("file_storage_known_ids", "gauge", "Rows that `dedup` remembers, over all pipelines.", ("extension",)),
     Instrument("process_uptime", "counter", "Seconds since start."),
     Instrument("process_cpu_seconds", "counter", "CPU seconds, user and system."),
     Instrument("process_memory_rss", "gauge", "Resident memory in bytes."),

@@ -46,6 +46,8 @@ class Append:
     rows: int
     nbytes: int
     requests: int = 1
+    repeated: int = 0
+    """Rows that are not in `batches` any more, because the log had them before."""
 
 
 @dataclass(slots=True)

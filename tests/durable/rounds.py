@@ -2,7 +2,8 @@
 
 A round starts the daemon on what the last one left, loads it, and lets it die: killed at a random moment, or by itself
 at a place that is armed (`colonnade.pipeline.faults`). A request without an answer is not sent again: its rows may be
-stored or not, but in every pipeline alike, and never twice.
+stored or not, but in every pipeline alike, and never twice. With `resend` it is sent again, to a log with `dedup`: then
+every row is stored once.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ ANSWER_WITHIN_S = 5.0
 RECOVERED_WITHIN_S = 240.0
 DAY_NS = 86_400_000_000_000
 BASE_NS = 1_790_000_000_000_000_000
+DEDUP = {"dedup": {"window": "1h"}}
 QUICK = {
     "retry_on_failure": {"initial_interval": "20ms", "max_interval": "200ms"},
     "sending_queue": {
@@ -162,6 +164,8 @@ class Ledger:
 
     answered: set[int] = field(default_factory=set)
     unknown: set[int] = field(default_factory=set)
+    again: list[list[int]] = field(default_factory=list)
+    """Requests without an answer that are to be sent again, as they were."""
     _next: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -173,6 +177,12 @@ class Ledger:
     def note(self, numbers: list[int], answered: bool) -> None:
         with self._lock:
             (self.answered if answered else self.unknown).update(numbers)
+            if answered:
+                self.unknown.difference_update(numbers)
+
+    def to_repeat(self) -> list[int] | None:
+        with self._lock:
+            return self.again.pop() if self.again else None
 
 
 def request(numbers: list[int]) -> bytes:
@@ -214,8 +224,9 @@ class Summary:
 class Rounds:
     """A daemon's lives, one after another."""
 
-    def __init__(self, store: Stored, folder: Path, seed: int) -> None:
+    def __init__(self, store: Stored, folder: Path, seed: int, *, resend: bool = False) -> None:
         self.store = store
+        self.resend = resend
         self.folder = folder
         self.random = random.Random(seed)
         self.ledger = Ledger()
@@ -223,7 +234,7 @@ class Rounds:
         self.config = otlp_config(
             store.config(),
             processors={"unify": {}},
-            extensions={"file_storage": {"directory": "./log", "create_directory": True}},
+            extensions={"file_storage": {"directory": "./log", "create_directory": True} | (DEDUP if resend else {})},
             signals=("logs",),
         )
         pipelines = self.config["service"]["pipelines"]
@@ -270,10 +281,12 @@ class Rounds:
         mine = random.Random(f"{seed} {len(self.ledger.answered)}")
         send = self._grpc(daemon) if over_grpc else self._http(daemon)
         while not stop.is_set():
-            numbers = self.ledger.numbers(mine.choice((1, 10, 40, 300)))
+            numbers = self.ledger.to_repeat() or self.ledger.numbers(mine.choice((1, 10, 40, 300)))
             answered = send(request(numbers))
             self.ledger.note(numbers, answered)
             if not answered:
+                if self.resend:
+                    self.ledger.again.append(numbers)
                 if daemon.process.poll() is not None:
                     return
                 stop.wait(0.02)
@@ -309,6 +322,9 @@ class Rounds:
         """Lets a last daemon finish, and compares."""
         daemon = Daemon.start(self.config, self.folder, module="tests.durable.small")
         try:
+            while (numbers := self.ledger.to_repeat()) is not None:
+                assert self._http(daemon)(request(numbers))
+                self.ledger.note(numbers, answered=True)
             daemon.wait_until(
                 lambda: not daemon.metric("exporter_lag_rows"), RECOVERED_WITHIN_S, "everything is stored"
             )

@@ -26,6 +26,10 @@ of which the log leaves 64 MiB free: at each bound requests are refused with a d
 Rows of exporters and pipelines that the configuration does not name any more are kept until they are named again, or
 dropped and counted (`removed_exporters: drop`).
 
+With `dedup.window` set, rows that the pipeline took within that time are not taken again: a request that is sent once
+more, because its sender never saw the answer, is answered and adds nothing (`docs/guarantees.md`). Rows are known by
+`id`, which `unify` makes of what was sent, so rows that have not been through it are always taken.
+
 Differences from the Collector's component: `fsync` is on; one log serves all exporters of a pipeline; `compaction` and
 `recreate` are taken and not needed; a repeat after a crash does not double rows in stores that can tell.
 """

@@ -26,6 +26,20 @@ class Compaction(Settings):
     cleanup_on_start: bool = Field(default=False, description="Taken.")
 
 
+class Dedup(Settings):
+    """`dedup`: rows that come again, because a client never saw the answer, are not taken again."""
+
+    window: Duration = Field(
+        default=0.0,
+        description="How long after a row one of the same pipeline with the same `id` is a repeat; 0 = none is.",
+    )
+    max_ids: int = Field(
+        default=1_000_000,
+        gt=0,
+        description="How many rows are remembered per pipeline, in about 40 bytes each; the oldest give way.",
+    )
+
+
 class FileStorageConfig(Settings):
     """Keys of the extension; the Collector's where it has them."""
 
@@ -44,6 +58,7 @@ class FileStorageConfig(Settings):
         default=False, description="Taken; damaged files are always set aside, and the rest is kept."
     )
     compaction: Compaction = Field(default_factory=lambda: Compaction(), description="Taken for compatibility.")
+    dedup: Dedup = Field(default_factory=lambda: Dedup(), description="Leaves out rows that were taken before.")
     removed_exporters: Literal["keep", "drop"] = Field(
         default="keep", description="What happens to rows of exporters that the configuration does not name any more."
     )

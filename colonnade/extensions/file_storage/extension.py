@@ -75,4 +75,11 @@ class FileStorage(Storage):
         await self.store.settled(self._options(), self._host)
 
     def _options(self) -> Options:
-        return Options(self.config.fsync, self.config.max_size, self.config.removed_exporters == "keep")
+        config = self.config
+        return Options(
+            fsync=config.fsync,
+            max_bytes=config.max_size,
+            keep_removed=config.removed_exporters == "keep",
+            dedup_window_s=config.dedup.window,
+            dedup_max_ids=config.dedup.max_ids,
+        )

@@ -27,6 +27,7 @@ from colonnade import native
 from colonnade.extensions.file_storage import catalog as sql
 from colonnade.extensions.file_storage.catalog import Catalog, CursorRecord, ExtentRecord, LogRecord, Note, Statement
 from colonnade.extensions.file_storage.committer import Committer
+from colonnade.extensions.file_storage.dedup import Seen
 from colonnade.extensions.file_storage.log import DurableLog
 from colonnade.extensions.file_storage.recovery import (
     DAMAGED,
@@ -42,12 +43,12 @@ from colonnade.extensions.file_storage.recovery import (
     spelled,
 )
 from colonnade.extensions.file_storage.salvage import Search, mend, wal_is_damaged
-from colonnade.extensions.file_storage.segment import ROW_BITS, Damaged, Entry, LogRow, Newer, Segment, place
+from colonnade.extensions.file_storage.segment import ROW_BITS, Damaged, Entry, Newer, Segment, place
 from colonnade.pipeline import faults
 from colonnade.pipeline.component import Host, Status
 from colonnade.pipeline.cursor import RowRanges
 from colonnade.pipeline.errors import ColonnadeError, Retryable
-from colonnade.pipeline.log import Receipt, Reservation, Stored
+from colonnade.pipeline.log import Append, Receipt, Reservation, Stored
 
 T = TypeVar("T")
 MIB = 1 << 20
@@ -94,19 +95,24 @@ class Options:
         fsync: commits wait for the disk.
         max_bytes: bound of the folder; 0 = none.
         keep_removed: rows of exporters that left the configuration stay.
+        dedup_window_s, dedup_max_ids: rows that come again are left out (`dedup.py`); 0 seconds = they are not.
     """
 
     fsync: bool = True
     max_bytes: int = 0
     keep_removed: bool = True
+    dedup_window_s: float = 0.0
+    dedup_max_ids: int = 1_000_000
 
 
 @dataclass(slots=True)
 class _Append:
-    """Reservations that are committed together. `entries`: filled in by the writer."""
+    """Reservations that are committed together. The writer fills in what of them is written, and where: nothing of an
+    append that came before."""
 
     reservations: Sequence[Reservation]
-    entries: list[Entry] = field(default_factory=list[Entry])
+    appends: list[Append] = field(default_factory=list[Append])
+    entries: list[Entry | None] = field(default_factory=list["Entry | None"])
 
 
 @dataclass(slots=True)
@@ -136,6 +142,7 @@ class Store:
         self.opened_in_s = 0.0
         self._loop = loop
         self._catalog = Catalog(folder, options.fsync)
+        self._seen = Seen(folder, options.dedup_window_s, options.dedup_max_ids)
         self._active: Segment
         self._last_number = 0
         self._in_memory: deque[tuple[DurableLog, Stored]] = deque()
@@ -181,6 +188,7 @@ class Store:
                 number_on(state, found)
             self._tell_losses(found.told)
             self._catalog.commit(self._whole_catalog())
+            self._seen.load({n: state.record.id for n, state in self.logs.items()}, self.segments.values())
             # From here on the catalog has a write-ahead log, until it is closed.
             (self.folder / RUNNING).touch()
         except Newer as error:
@@ -216,6 +224,7 @@ class Store:
         with suppress(sqlite3.Error):
             self._catalog.commit([*self._owed, *self._whole_catalog()])
         self._janitor.shutdown(wait=True)
+        self._save_seen()
         for segment in list(self.segments.values()):
             if not self._is_needed(segment):
                 with suppress(OSError, sqlite3.Error):
@@ -279,6 +288,8 @@ class Store:
         """Another configuration's options."""
         synced, self.options, self.host = self.options.fsync, options, host
         self._show_gauges()
+        if (options.dedup_window_s, options.dedup_max_ids) != (self._seen.window_s, self._seen.max_ids):
+            self._seen.changed(options.dedup_window_s, options.dedup_max_ids)
         if options.fsync != synced:
             self._writer.submit(_Seal(), _nothing, _nothing)
 
@@ -316,12 +327,19 @@ class Store:
     def _take_in(self, job: _Append, segment: Segment) -> list[Receipt]:
         """A commit is on disk: its rows are in the logs."""
         receipts: list[Receipt] = []
-        for reservation, entry in zip(job.reservations, job.entries, strict=True):
-            log = reservation.log
+        for reservation, kept, entry in zip(job.reservations, job.appends, job.entries, strict=True):
+            log, append = reservation.log, reservation.append
             assert isinstance(log, DurableLog)
-            log.state.extents.add(segment, entry)
             log.unreserve(reservation)
-            receipts.append(log.committed(reservation.append, entry))
+            if kept is not append:
+                append.repeated = append.rows - kept.rows
+                append.batches, append.rows, append.nbytes = kept.batches, kept.rows, kept.nbytes
+                self.host.count("file_storage_repeated_rows", append.repeated, pipeline=log.pipeline)
+            if entry is None:
+                receipts.append(Receipt())
+                continue
+            log.state.extents.add(segment, entry)
+            receipts.append(log.committed(append, entry))
         self._last_append_s = time.monotonic()
         if self._full:
             self._full = ""
@@ -362,20 +380,32 @@ class Store:
             self._begin_segment()
         segment, at_ms = self._active, time.time_ns() // 1_000_000
         rows: list[tuple[Entry, Any]] = []
-        logs: dict[int, LogRow] = {}
         next_row: dict[int, int] = {}
-        for job in jobs:
-            if isinstance(job, _Move):
-                rows += job.rows
-                logs |= {entry.log: self.logs[entry.log].row for entry, _ in job.rows}
-            elif isinstance(job, _Append):
-                packed = [self._packed(r, next_row, at_ms) for r in job.reservations]
-                job.entries = [entry for entry, _ in packed]
-                rows += packed
-                logs |= {entry.log: self.logs[entry.log].row for entry in job.entries}
+        with self._seen.committing:
+            written = False
+            try:
+                for job in jobs:
+                    if isinstance(job, _Move):
+                        rows += job.rows
+                    elif isinstance(job, _Append):
+                        rows += self._pack(job, next_row, at_ms)
+                began_s = time.perf_counter()
+                if rows:
+                    self._write(segment, rows)
+                written = True
+            finally:
+                self._seen.settle(written)
         if not rows:
             return segment
-        began_s = time.perf_counter()
+        self._numbers.update(next_row)
+        self.host.count("file_storage_commits")
+        self.host.observe("file_storage_commit_duration", time.perf_counter() - began_s)
+        self.host.observe("file_storage_commit_appends", len(rows))
+        faults.reached("append")
+        return segment
+
+    def _write(self, segment: Segment, rows: list[tuple[Entry, Any]]) -> None:
+        logs = {entry.log: self.logs[entry.log].row for entry, _ in rows}
         try:
             segment.append(rows, logs.values())
         except (sqlite3.Error, OSError) as error:
@@ -384,17 +414,20 @@ class Store:
                 with suppress(sqlite3.Error, OSError):
                     self._begin_segment()
             raise
-        self._numbers.update(next_row)
-        self.host.count("file_storage_commits")
-        self.host.observe("file_storage_commit_duration", time.perf_counter() - began_s)
-        self.host.observe("file_storage_commit_appends", len(rows))
-        faults.reached("append")
-        return segment
 
-    def _packed(self, reservation: Reservation, next_row: dict[int, int], at_ms: int) -> tuple[Entry, Any]:
-        """An append gets its place. `next_row`: what this commit has given out."""
-        log, append = reservation.log, reservation.append
-        assert isinstance(log, DurableLog)
+    def _pack(self, job: _Append, next_row: dict[int, int], at_ms: int) -> Iterator[tuple[Entry, Any]]:
+        """Appends get their places. `next_row`: what this commit has given out."""
+        for reservation in job.reservations:
+            assert isinstance(reservation.log, DurableLog)
+            record = reservation.log.state.record
+            append = self._seen.take(record.number, record.id, reservation.append, at_ms)
+            job.appends.append(append)
+            packed = self._packed(reservation.log, append, next_row, at_ms) if append.rows else None
+            job.entries.append(packed[0] if packed else None)
+            if packed:
+                yield packed
+
+    def _packed(self, log: DurableLog, append: Append, next_row: dict[int, int], at_ms: int) -> tuple[Entry, Any]:
         number = log.state.record.number
         start = next_row.get(number) or self._numbers.setdefault(number, log.state.record.next_row)
         body = native.to_ipc(append.batches, place(number, start))
@@ -617,9 +650,25 @@ class Store:
 
         def remove() -> None:
             with suppress(RuntimeError):
-                self._janitor.submit(_remove, segment)
+                self._janitor.submit(self._remove, segment)
 
         self._save([sql.drop_segment(segment.number)], remove)
+
+    def _remove(self, segment: Segment) -> None:
+        """Blocks."""
+        self._save_seen()
+        with suppress(OSError, sqlite3.Error):
+            segment.remove()
+
+    def _save_seen(self) -> None:
+        try:
+            self._seen.save()
+        except OSError as error:
+            # Room for rows comes first.
+            text = (
+                "extension %s: the ids of rows that go can not be written: a repeat of them after a crash is taken: %s"
+            )
+            self.host.logger.warning(text, self.host.id, error)
 
     def _disk_bytes(self) -> int:
         return sum(segment.disk_bytes() for segment in list(self.segments.values()))
@@ -726,6 +775,7 @@ class Store:
         gauge = self.host.gauge
         gauge("file_storage_size_bytes", self._disk_bytes)
         gauge("file_storage_segments", lambda: len(self.segments))
+        gauge("file_storage_known_ids", lambda: self._seen.count)
 
     # --- damage
 
@@ -812,11 +862,6 @@ class Store:
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         """Runs a blocking function off the loop."""
         return await self.host.run(function, *args)
-
-
-def _remove(segment: Segment) -> None:
-    with suppress(OSError, sqlite3.Error):
-        segment.remove()
 
 
 def _is_full(error: BaseException) -> bool:

@@ -2,8 +2,11 @@
 
 use std::{collections::VecDeque, sync::Mutex};
 
+use arrow_array::{Array, cast::AsArray};
 use hashbrown::HashSet;
 use xxhash_rust::xxh3::xxh3_128;
+
+use crate::batch::Batch;
 
 use super::{Reject, identity::Identity, json::Value, plan::Mapping};
 
@@ -46,6 +49,66 @@ impl Window {
             }
             steps.back_mut().expect("one was made").1.insert(*key);
         }
+    }
+
+    /// As if these had never come.
+    pub fn forget(&self, forgotten: &[u128]) {
+        for (_, keys) in self.steps.lock().expect("nobody panics here").iter_mut() {
+            for key in forgotten {
+                keys.remove(key);
+            }
+        }
+    }
+
+    /// All keys, with when they came: per step its beginning (8 bytes), their number (8), and 16 bytes each.
+    pub fn dump(&self) -> Vec<u8> {
+        let steps = self.steps.lock().expect("nobody panics here");
+        let mut bytes = Vec::with_capacity(steps.iter().map(|(_, keys)| 16 + 16 * keys.len()).sum());
+        for (since, keys) in steps.iter() {
+            bytes.extend(since.to_le_bytes());
+            bytes.extend((keys.len() as u64).to_le_bytes());
+            keys.iter().for_each(|key| bytes.extend(key.to_le_bytes()));
+        }
+        bytes
+    }
+
+    /// Remembers what was dumped; a dump that is cut short as far as it goes.
+    pub fn load(&self, mut bytes: &[u8]) {
+        while let Some((head, rest)) = bytes.split_at_checked(16) {
+            let since = i64::from_le_bytes(head[..8].try_into().expect("eight bytes"));
+            let count = u64::from_le_bytes(head[8..].try_into().expect("eight bytes")) as usize;
+            let (keys, rest) = rest.split_at(rest.len().min(count.saturating_mul(16)));
+            let keys: Vec<u128> = keys.as_chunks().0.iter().map(|key| u128::from_le_bytes(*key)).collect();
+            self.remember(&keys, since);
+            bytes = rest;
+        }
+    }
+
+    /// Rows of a batch that did not come before, as (first, how many), and their keys, which are remembered. A request
+    /// is compared with those before it, not with itself.
+    pub fn take_in(&self, batch: &Batch, now_ns: i64) -> (Vec<(usize, usize)>, Vec<u128>) {
+        let ids = batch.columns.column_by_name("id").and_then(|ids| ids.as_fixed_size_binary_opt());
+        let Some(ids) = ids.filter(|ids| ids.value_length() == 16) else {
+            return (vec![(0, batch.rows())], Vec::new());
+        };
+        let (mut ranges, mut all, mut row) = (Vec::<(usize, usize)>::new(), Vec::new(), 0);
+        for run in &batch.runs {
+            let before = all.len();
+            for row in row..row + run.rows {
+                let key = u128::from_le_bytes(ids.value(row).try_into().expect("sixteen bytes"));
+                if ids.is_valid(row) && self.has(key) {
+                    continue;
+                }
+                all.push(key);
+                match ranges.last_mut() {
+                    Some((first, rows)) if *first + *rows == row => *rows += 1,
+                    _ => ranges.push((row, 1)),
+                }
+            }
+            row += run.rows;
+            self.remember(&all[before..], now_ns);
+        }
+        (ranges, all)
     }
 
     pub fn count(&self) -> usize {
@@ -108,5 +171,22 @@ mod tests {
         let window = Window::new(24 * HOUR_NS, 80);
         window.remember(&(0..1_000).collect::<Vec<_>>(), 0);
         assert!(window.has(999) && !window.has(0) && window.count() <= 90);
+    }
+
+    #[test]
+    fn what_is_dumped_is_known_again_and_forgotten_in_time() {
+        let window = Window::new(24 * HOUR_NS, 1_000);
+        window.remember(&[1, 2], 0);
+        window.remember(&[3, u128::MAX], 20 * HOUR_NS);
+        window.forget(&[2, 9]);
+        let dump = window.dump();
+        let again = Window::new(24 * HOUR_NS, 1_000);
+        again.load(&dump);
+        assert_eq!([1, 2, 3, u128::MAX].map(|key| again.has(key)), [true, false, true, true]);
+        again.remember(&[4], 30 * HOUR_NS);
+        assert!(!again.has(1) && again.has(3));
+        for length in 0..dump.len() {
+            Window::new(HOUR_NS, 10).load(&dump[..length]);
+        }
     }
 }

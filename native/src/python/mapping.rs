@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiter::Jiter;
-use pyo3::{exceptions::PyValueError, prelude::*};
+use pyo3::{exceptions::PyValueError, prelude::*, types::PyBytes};
 
 use super::{batch::PyBatch, decode::guarded, error::native_error};
 use crate::{
@@ -95,6 +95,23 @@ impl EventWindow {
 
     fn remember(&self, keys: &EventKeys, now_ns: i64) {
         self.0.remember(&keys.0, now_ns);
+    }
+
+    fn take_in(&self, py: Python<'_>, batch: &PyBatch, now_ns: i64) -> (Vec<(usize, usize)>, EventKeys) {
+        let (ranges, keys) = py.detach(|| self.0.take_in(&batch.0, now_ns));
+        (ranges, EventKeys(keys))
+    }
+
+    fn forget(&self, keys: &EventKeys) {
+        self.0.forget(&keys.0);
+    }
+
+    fn dump<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &py.detach(|| self.0.dump()))
+    }
+
+    fn load(&self, py: Python<'_>, dump: &[u8]) {
+        py.detach(|| self.0.load(dump));
     }
 
     fn __len__(&self) -> usize {
