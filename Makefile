@@ -96,6 +96,7 @@ test-rust: | needs-rust
 
 servers: setup
 	@if [ -f tests/servers/clickhouse_server.py ]; then $(BIN)/python tests/servers/clickhouse_server.py --install-only; fi
+	@if command -v mvn javac >/dev/null; then $(BIN)/python tests/servers/s3_server.py --install-only; fi
 
 check: setup ## Format, lint, types, import contracts, and the stub against the binary
 	$(BIN)/python -m ruff format --check .

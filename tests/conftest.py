@@ -10,8 +10,9 @@ import pytest
 from tests.daemon_process import Daemon
 from tests.h2_request import h2_request
 from tests.servers.clickhouse import clickhouse_database, clickhouse_server
+from tests.servers.s3 import bucket, s3_server
 
-__all__ = ["clickhouse_database", "clickhouse_server", "h2_request", "start_daemon"]
+__all__ = ["bucket", "clickhouse_database", "clickhouse_server", "h2_request", "s3_server", "start_daemon"]
 
 
 @pytest.fixture

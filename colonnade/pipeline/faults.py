@@ -5,6 +5,7 @@ stored      the store has the slice, nothing says so yet
 done        the cursor has moved
 append      an append is on disk, nobody is answered
 publish     some files of a stream are visible, others not
+upload      a file is whole in a bucket, and not visible under its name
 checkpoint  a full segment is about to be folded into one file
 drop        a segment is about to be removed
 """

@@ -17,6 +17,10 @@ from colonnade.pipeline.errors import ColonnadeError
 LOOKED_UP_CODES = {
     ("colonnade.exporters.clickhouse.exporter", "error.label"): ("clickhouse_*", "clickhouse_unreachable"),
     ("colonnade.exporters.parquet.exporter", "code"): ("disk_full", "file_too_large", "not_writable", "io_error"),
+    ("colonnade.exporters.parquet.bucket", "trouble.code"): (
+        *("no_bucket", "bad_credentials", "no_credentials", "not_allowed", "wrong_region", "wrong_clock"),
+        *("store_busy", "store_unreachable", "store_refused"),
+    ),
 }
 # Expressions that pass on the code of another error, or a constructor's own parameter.
 PASSED_ON_CODES = {"outcome.code", "error.code", "super:code"}

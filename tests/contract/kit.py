@@ -43,9 +43,9 @@ NOW_NS = 1_772_600_767_000_000_000
 VISITS = 3
 SECTION: dict[Kind, str] = {kind: section for section, kind in SECTIONS.items()}
 
-# `host:port` of an endpoint to listen on or to reach, and the URL of a server.
+# `host:port` of an endpoint to listen on or to reach, and the URL of a server (what names a bucket is none).
 ADDRESS = re.compile(r"[\w.\[\]:-]*:\d+")
-URL = re.compile(r"(\w+://)[\w.\[\]:-]+(/\S*)?")
+URL = re.compile(r"((?!s3:)\w+://)[\w.\[\]:-]+(/\S*)?")
 
 Document = dict[str, Any]
 

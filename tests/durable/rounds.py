@@ -31,8 +31,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServ
 
 from tests.daemon_process import Config, Daemon, otlp_config
 from tests.servers.clickhouse import ClickHouseServer
+from tests.servers.s3 import S3Server, require_s3
 
-PLACES = ("note", "stored", "done", "append", "publish", "checkpoint", "drop")
+PLACES = ("note", "stored", "done", "append", "publish", "upload", "checkpoint", "drop")
 CLIENTS = 4
 ANSWER_WITHIN_S = 5.0
 RECOVERED_WITHIN_S = 240.0
@@ -130,6 +131,16 @@ class Embedded:
         """Nothing runs."""
 
 
+def archived(path: Path) -> Counter[int]:
+    """The rows of an archive's files."""
+    # Not what a server that was killed has left of its own beside them, nor what is hidden.
+    files = [str(file) for file in path.glob("day=*/**/*.parquet")]
+    if not files:
+        return Counter()
+    found = duckdb.sql(f"SELECT log_message::INT, count(*) FROM read_parquet({files}) GROUP BY 1")
+    return Counter(dict(found.fetchall()))
+
+
 class Archive:
     """Parquet files."""
 
@@ -146,16 +157,36 @@ class Archive:
         """Nothing to disturb."""
 
     def rows(self, exporter: str) -> Counter[int]:
-        path = self._paths[exporter]
-        if not list(path.glob("day=*/**/*.parquet")):
-            return Counter()
-        found = duckdb.sql(
-            f"SELECT log_message::INT, count(*) FROM read_parquet('{path}/day=*/**/*.parquet') GROUP BY 1"
-        )
-        return Counter(dict(found.fetchall()))
+        return archived(self._paths[exporter])
 
     def close(self) -> None:
         """Nothing runs."""
+
+
+class BucketArchive:
+    """Parquet files in a bucket, some of them in parts; its server is killed now and then itself."""
+
+    exporters = ("parquet", "parquet/second")
+
+    def __init__(self, folder: Path) -> None:
+        require_s3()
+        self._arguments = ["--data", str(folder / "s3"), "--bucket", "archive", "--port", str(quiet_port())]
+        self._server = S3Server.start(*self._arguments)
+
+    def config(self) -> Config:
+        quick = {**QUICK, "roll": {"max_rows": 700, "max_age": "100ms"}}
+        return {name: {**self._server.section(f"archive/{name}"), **quick} for name in self.exporters}
+
+    def disturb(self, random: random.Random) -> None:
+        if random.random() < 0.25:
+            self._server.kill()
+            self._server = S3Server.start(*self._arguments)
+
+    def rows(self, exporter: str) -> Counter[int]:
+        return archived(self._server.folder(f"archive/{exporter}"))
+
+    def close(self) -> None:
+        self._server.stop()
 
 
 @dataclass

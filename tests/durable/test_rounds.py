@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.durable.rounds import Archive, Embedded, Rounds, Server, Stored, Summary
+from tests.durable.rounds import Archive, BucketArchive, Embedded, Rounds, Server, Stored, Summary
 
-STORES: dict[str, Callable[[Path], Stored]] = {"server": Server, "embedded": Embedded, "parquet": Archive}
+STORES: dict[str, Callable[[Path], Stored]] = {
+    "server": Server,
+    "embedded": Embedded,
+    "parquet": Archive,
+    "bucket": BucketArchive,
+}
 
 
 def crash(store: str, folder: Path, rounds: int, seed: int) -> Summary:

@@ -385,8 +385,14 @@ async def test_a_stopped_exporter_starts_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"path": "s3://bucket/prefix"}, "path must be a folder of this machine, not s3://: object stores are not"),
-        ({"path": "gs://bucket"}, "not gs://"),
+        ({"path": "gs://bucket"}, "path must be a folder, for example ./archive, or s3://bucket/prefix, not gs://"),
+        ({"path": "s3://B/x"}, "path must be s3://bucket/prefix; 'B' is no name of a bucket"),
+        ({"path": "s3://bucket/a//b"}, "path must not have empty parts, . or .. after the bucket"),
+        ({"path": "s3://bucket", "endpoint": "127.0.0.1:9000"}, "endpoint must be a URL such as https://"),
+        ({"path": "s3://bucket", "endpoint": "http://me:word@host"}, "without credentials in it"),
+        ({"path": "s3://bucket", "access_key_id": "a"}, "access_key_id and secret_access_key belong together"),
+        ({"path": "s3://bucket", "roll": {"max_bytes": "5GiB"}}, "roll.max_bytes must be 1 to 4GiB for a path of s3"),
+        ({"path": "a", "region": "x"}, "region goes with a path of s3://bucket/prefix only, not with a folder"),
         ({"path": ""}, "at least 1 character"),
         ({"path": "a", "roll": {"max_age": 0, "max_rows": 0, "max_bytes": 0}}, "roll needs at least one bound"),
         ({"path": "a", "compression": "lz4", "compression_level": 3}, "does not go with compression: lz4"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from colonnade.exporters.parquet.bucket import Bucket, BucketError
 from colonnade.exporters.parquet.config import ParquetConfig
 from colonnade.exporters.parquet.file import Format
 from colonnade.exporters.parquet.folders import LocalFolder, Spool, Target
@@ -44,22 +45,29 @@ class ParquetExporter(StreamExporter):
         self.dead_letter = config.dead_letter
         self.slice, self.part = _limits(config)
         self._format = Format(config.compression, config.level, config.row_group.max_rows, config.row_group.max_bytes)
-        self._folder = Path(config.path)
-        self._target: Target = LocalFolder(self._folder)
+        self._path = self._folder = Path(config.path)
+        self._target: Target = LocalFolder(self._path)
         self._spool: Spool | None = None
         self._streams: dict[str, Stream] = {}
         # Columns outside of the table that any stream has had: new files have them from the start.
         self._extensions: dict[str, Any] = {}
 
     async def start(self, host: Host) -> None:
-        """Makes the folder. Raises ColonnadeError where it can not be written to."""
+        """Makes the folder, or looks at the bucket. Raises ColonnadeError where it can not be written to."""
         self._host = host
-        spool = Spool(self._folder, str(self.id))
+        self._folder = host.folder("parquet") if self.config.in_bucket else LocalFolder(self._path).spool(str(self.id))
+        spool = Spool(self._folder)
         try:
             leftovers = await acquire(host, spool.open, undo=lambda _: spool.close())
+            self._spool = spool
+            if self.config.in_bucket:
+                leftovers += await self._look_at(spool)
         except OSError as error:
+            await self.shutdown()
             raise ColonnadeError("not_writable", self._told("the archive can not be written to", error)) from None
-        self._spool = spool
+        except BaseException:
+            await self.shutdown()
+            raise
         if leftovers:
             host.logger.warning(
                 "exporter %s: removed %d unfinished files of a run that was cut off", self.id, leftovers
@@ -67,6 +75,18 @@ class ParquetExporter(StreamExporter):
         host.gauge("exporter_buffered_bytes", lambda: sum(s.buffered_bytes for s in list(self._streams.values())))
         host.gauge("exporter_unpublished_bytes", lambda: sum(s.spooled_bytes for s in list(self._streams.values())))
         host.gauge("exporter_unpublished_rows", lambda: sum(s.rows for s in list(self._streams.values())))
+
+    async def _look_at(self, spool: Spool) -> int:
+        """The bucket becomes the target; gives how many files of a crash were removed. A store that is down is waited
+        for later."""
+        bucket = self._target = Bucket(self.config, spool.owner, spool.alone)
+        try:
+            return await self._host.run(bucket.open)
+        except BucketError as error:
+            if error.lasting:
+                raise ColonnadeError(error.code, error.message) from None
+            self._host.logger.warning("exporter %s: %s; rows wait until it does", self.id, error.message)
+            return 0
 
     async def shutdown(self) -> None:
         streams, self._streams = self._streams, {}

@@ -1,14 +1,15 @@
 """Where files are made, and where they are published.
 
 A file is made in a spool: a hidden folder that no reader looks into. Once it is whole it is published by its target
-under a key, `day=.../event_type=.../NAME.parquet`: at once, and replacing what the key had. Local folders are the one
-kind of target; an object store would be another, uploading the spooled file.
+under a key, `day=.../event_type=.../NAME.parquet`: at once. A folder of this machine is one kind of target, a bucket
+(`bucket.py`) the other.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -69,10 +70,14 @@ class Spool:
 
     Everybody who writes into one archive under one name holds the lock of its spool, so that leftovers of a crash are
     removed only when nobody else can be at work: not another process, not the exporter that a reload replaces.
+
+    Attributes:
+        alone: whether nobody else was at work when it was opened.
     """
 
-    def __init__(self, archive: Path, name: str) -> None:
-        self.folder = archive / SPOOL / quote(name, safe="")
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.alone = False
         self._lock: int | None = None
         self._count = 0
 
@@ -86,6 +91,7 @@ class Spool:
         except BlockingIOError:
             pass
         else:
+            self.alone = True
             removed = self._sweep()
         self._lock = lock
         fcntl.flock(lock, fcntl.LOCK_SH)
@@ -96,6 +102,16 @@ class Spool:
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
+
+    @property
+    def owner(self) -> str:
+        """An id of this folder that no other has. Raises OSError."""
+        file = self.folder / "owner"
+        if not file.exists():
+            made = file.with_suffix(f".{os.getpid()}")
+            made.write_text(uuid.uuid4().hex)
+            made.replace(file)
+        return file.read_text()
 
     def new(self) -> SpooledFile:
         """A file of a name that no other has."""
@@ -113,15 +129,19 @@ class Target(Protocol):
     """Where files become visible."""
 
     def publish(self, file: SpooledFile, key: str) -> None:
-        """Makes the file visible under `key`, whole and for good. Repeatable. Raises OSError."""
+        """Makes the file visible under `key`, whole and for good. Repeatable. Raises OSError, Retryable, Unwritable."""
         ...
 
 
 class LocalFolder:
-    """A folder of this machine, on the same file system as its spool."""
+    """A folder of this machine, on the same file system as its spool. What a key had is replaced."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def spool(self, name: str) -> Path:
+        """Where files of that exporter are made."""
+        return self.path / SPOOL / quote(name, safe="")
 
     def publish(self, file: SpooledFile, key: str) -> None:
         final = self.path / key
