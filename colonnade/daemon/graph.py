@@ -277,6 +277,8 @@ class _Swap:
             for member in running.values():
                 if any(other.key == member.key for other in self.started):
                     member.host.report(Status("ok"))
+        # An authenticator that did not stay may have said them.
+        self.services.listener.forget_verdicts()
 
     # --- wiring
 

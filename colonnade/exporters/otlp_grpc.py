@@ -23,7 +23,8 @@ Specification: OTLP 1.11, https://opentelemetry.io/docs/specs/otlp/
 Differences from the Collector's `otlp_grpc` exporter:
 
 - An `http://` endpoint is plain text, also without `tls.insecure`.
-- The environment's proxies are not used; `auth` is not offered; buffer sizes are accepted and mean nothing here.
+- The environment's proxies are not used; buffer sizes are accepted and mean nothing here.
+- Credentials of `auth` are also sent without TLS, and the log says so.
 - `timeout` bounds every request; slices are sent once they hold 8,192 rows or are 200 ms old.
 """
 
@@ -45,6 +46,7 @@ from colonnade.pipeline.forwarding import INLINE_BYTES, ForwardingExporter, Requ
 from colonnade.pipeline.settings import (
     MIB,
     ByteSize,
+    ClientAuth,
     Duration,
     ExporterSettings,
     OptionalSection,
@@ -98,6 +100,7 @@ class Config(ExporterSettings):
         default="gzip", description="How messages are compressed; empty or none: not at all."
     )
     headers: dict[str, Secret] = Field(default_factory=dict[str, Secret], description="Metadata of every request.")
+    auth: OptionalSection[ClientAuth] = Field(default=None, description="What tells the server who sends.")
     timeout: Duration = Field(default=5.0, description="Bound of one request; 0 = no bound.")
     keepalive: OptionalSection[KeepaliveClient] = Field(default=None, description="Pings.")
     balancer_name: Literal["round_robin", "pick_first"] = Field(
@@ -148,7 +151,7 @@ class OTLPgRPCExporter(ForwardingExporter):
     """Requests over the native client's connections."""
 
     def __init__(self, id: ComponentId, config: Config) -> None:
-        super().__init__(id, config, REQUEST_MAX_BYTES)
+        super().__init__(id, config, REQUEST_MAX_BYTES, config.auth)
         self.config = config
         self._channel: Channel | None = None
 
@@ -168,19 +171,23 @@ class OTLPgRPCExporter(ForwardingExporter):
             )
         except (ValueError, OSError) as error:
             raise ColonnadeError("client", f"exporter {self.id} can not connect to anything: {error}") from error
-        revealed = [(name, value.reveal()) for name, value in config.headers.items()]
-        self._headers = [("user-agent", config.user_agent), *revealed]
+        self.credentials.start(host, target.address, config.secure)
 
     async def shutdown(self) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
 
-    async def send(self, signal: str, request: Request) -> None:
+    @property
+    def given_headers(self) -> dict[str, str]:
+        revealed = {name: value.reveal() for name, value in self.config.headers.items()}
+        return {"user-agent": self.config.user_agent} | revealed
+
+    async def send(self, signal: str, request: Request, headers: dict[str, str]) -> None:
         """Raises Retryable, Permanent."""
         compressed = self.config.compression != "none" and request.nbytes > INLINE_BYTES
         frame = await self.host.run(self._frame, request) if compressed else self._frame(request)
-        answer = await self._call(SERVICES[signal], frame)
+        answer = await self._call(SERVICES[signal], frame, headers)
         if answer.code:
             raise failure(answer)
         self.count_rejected(signal, answer.rejected, answer.rejected_message)
@@ -188,7 +195,7 @@ class OTLPgRPCExporter(ForwardingExporter):
     def _frame(self, request: Request) -> Frame:
         return Frame(request.parts, self.config.compression)
 
-    async def _call(self, path: str, frame: Frame) -> ServerAnswer:
+    async def _call(self, path: str, frame: Frame, headers: dict[str, str]) -> ServerAnswer:
         if self._channel is None:
             raise Retryable("stopped", f"exporter {self.id} is not running")
         loop = asyncio.get_running_loop()
@@ -205,7 +212,7 @@ class OTLPgRPCExporter(ForwardingExporter):
 
         call = self._channel.call(
             path,
-            self._headers,
+            list(headers.items()),
             frame,
             done,
             timeout_s=self.config.timeout or NO_TIMEOUT_S,

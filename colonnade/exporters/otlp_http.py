@@ -21,7 +21,7 @@ Specification: OTLP 1.11, https://opentelemetry.io/docs/specs/otlp/
 Differences from the Collector's `otlp_http` exporter:
 
 - `timeout` bounds every request; slices are sent once they hold 8,192 rows or are 200 ms old.
-- `auth`, `cookies` and `http2_*` are not offered; `max_idle_conns` is accepted, idle connections are bounded by
+- `cookies` and `http2_*` are not offered; `max_idle_conns` is accepted, idle connections are bounded by
   `max_conns_per_host`.
 """
 
@@ -98,7 +98,7 @@ class OTLPHTTPExporter(ForwardingExporter):
     """Requests over one aiohttp session."""
 
     def __init__(self, id: ComponentId, config: Config) -> None:
-        super().__init__(id, config, REQUEST_MAX_BYTES)
+        super().__init__(id, config, REQUEST_MAX_BYTES, config.auth)
         self.config = config
         self._session: aiohttp.ClientSession | None = None
 
@@ -116,18 +116,22 @@ class OTLPHTTPExporter(ForwardingExporter):
             connector = aiohttp.TCPConnector(limit=limit, ssl=context, keepalive_timeout=config.idle_conn_timeout)
         self._session = aiohttp.ClientSession(
             connector=connector,
-            headers=self._headers(),
+            # Those of a request are all that it has.
+            skip_auto_headers=("User-Agent", "Content-Type"),
             timeout=aiohttp.ClientTimeout(total=config.timeout or None),
             trust_env=not config.proxy_url,
             proxy=config.proxy_url or None,
         )
+
+        for server in {urlsplit(url) for signal in PATHS if (url := config.url(signal))}:
+            self.credentials.start(host, server.netloc.rpartition("@")[2], server.scheme == "https")
 
     async def shutdown(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
-    async def send(self, signal: str, request: Request) -> None:
+    async def send(self, signal: str, request: Request, headers: dict[str, str]) -> None:
         """Raises Retryable, Permanent."""
         if self._session is None:
             raise Retryable("stopped", f"exporter {self.id} is not running")
@@ -138,22 +142,23 @@ class OTLPHTTPExporter(ForwardingExporter):
         body = await self.host.run(self._body, signal, request) if large else self._body(signal, request)
         name = self.config.tls.server_name_override or None
         try:
-            async with self._session.post(url, data=body, server_hostname=name) as response:
+            async with self._session.post(url, data=body, headers=headers, server_hostname=name) as response:
                 self._judge(signal, response.status, response.headers, await _read(response))
         except TimeoutError:
             raise Retryable("timeout", f"{_shown(url)}: no answer within {self.config.timeout:g}s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Retryable("unreachable", f"{_shown(url)}: {error or type(error).__name__}") from None
 
-    def _headers(self) -> dict[str, str]:
+    @property
+    def given_headers(self) -> dict[str, str]:
         config = self.config
         headers = {
-            "Content-Type": PROTOBUF if config.encoding == "proto" else JSON,
-            "User-Agent": f"colonnade/{__version__}",
+            "content-type": PROTOBUF if config.encoding == "proto" else JSON,
+            "user-agent": f"colonnade/{__version__}",
         }
         if config.compression not in ("", "none"):
-            headers["Content-Encoding"] = config.compression
-        return headers | {name: value.reveal() for name, value in config.headers.items()}
+            headers["content-encoding"] = config.compression
+        return headers | {name.lower(): value.reveal() for name, value in config.headers.items()}
 
     def _body(self, signal: str, request: Request) -> bytes:
         parts, config = request.parts, self.config

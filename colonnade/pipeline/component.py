@@ -277,6 +277,11 @@ class Exporter(Component):
     timeout_s: float = 0.0
     """Bound of one attempt; 0 = the exporter bounds itself."""
 
+    @property
+    def apart_by(self) -> tuple[str, ...]:
+        """Request headers whose values must not be mixed in one `export`, besides those that the file names."""
+        return ()
+
     @abstractmethod
     async def export(self, part: Slice) -> None:
         """Stores the whole slice, or raises Retryable or Permanent having stored nothing that a repeat would double.

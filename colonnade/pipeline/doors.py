@@ -13,19 +13,24 @@ import itertools
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from colonnade import native
+from colonnade.pipeline.authentication import ServerAuthenticator
 from colonnade.pipeline.component import ComponentId, Entry, Host, ServerSpec
-from colonnade.pipeline.errors import ColonnadeError
+from colonnade.pipeline.errors import ColonnadeError, Retryable, Unauthenticated
 from colonnade.pipeline.fanout import Fanout
 from colonnade.pipeline.intake import Intake
+from colonnade.pipeline.outcome import of_error
 from colonnade.pipeline.serving import server_arguments, server_options, tls_arguments
 
 if TYPE_CHECKING:
     from colonnade.native import Listener, Server
 
 Key = tuple[ComponentId, str, str]
+
+# How long the listener remembers what an authenticator has said of a credential, for as many as it has room for.
+VERDICT_TTL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Doors:
         self._by_number: dict[int, Intake] = {}
         self._doors: dict[str, _Door] = {}
         self._watching = False
+        self._judging: set[asyncio.Task[None]] = set()
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -92,6 +98,8 @@ class Doors:
         }
         for address, door in self._doors.items():
             door.server.set_routes(self._routes(wanted.values(), address), server_options(door.spec))
+        # Another authenticator may say otherwise.
+        self.listener.forget_verdicts()
         return gone
 
     async def close_servers(self, servers: Iterable[Server], deadline_s: float) -> None:
@@ -169,6 +177,7 @@ class Doors:
                 max_body_bytes=route.max_body_bytes,
                 tenant=route.tenant,
                 tenant_header=route.tenant_header,
+                auth_header=_auth_header(opening) if route.method != "OPTIONS" else None,
                 include_metadata=route.include_metadata,
             )
             for opening in openings
@@ -185,6 +194,49 @@ class Doors:
         for number in self.listener.ready():
             if intake := self._by_number.get(number):
                 intake.wake()
+        for number, credential in self.listener.pending_credentials():
+            task = asyncio.get_running_loop().create_task(self._judge(number, credential))
+            self._judging.add(task)
+            task.add_done_callback(self._judging.discard)
+
+    async def _judge(self, number: int, credential: str) -> None:
+        """Tells the listener whether requests with this credential are let in."""
+        intake = self._by_number.get(number)
+        if intake is None:
+            return
+        refusal: ColonnadeError | None = None
+        ttl_s = VERDICT_TTL_S
+        try:
+            reason = await _reason(intake, credential)
+            refusal = Unauthenticated(reason) if reason else None
+        except Retryable as error:
+            refusal, ttl_s = error, 0.0
+        except Exception as error:
+            intake.host.logger.error("%s: credentials can not be checked: %s", intake.host.id, type(error).__name__)
+            refusal, ttl_s = Retryable("unchecked_credential", "credentials can not be checked now", 1.0), 0.0
+        answer = intake.render(of_error(refusal)) if refusal else None
+        self.listener.set_verdict(number, credential, refusal is None, answer=answer, ttl_s=ttl_s)
+
+
+def _authenticator(intake: Intake | Opening) -> ServerAuthenticator | None:
+    """The extension that the endpoint names, as it is now. The configuration has been checked: it is there."""
+    auth = intake.entry.server.settings.auth
+    return cast(ServerAuthenticator, intake.host.extension(auth.authenticator)) if auth else None
+
+
+async def _reason(intake: Intake, credential: str) -> str:
+    """Why the credential is refused; empty: it is let in."""
+    while True:
+        authenticator = _authenticator(intake)
+        reason = await authenticator.admit(credential) if authenticator else ""
+        # A reload may have exchanged it meanwhile.
+        if authenticator is _authenticator(intake):
+            return reason
+
+
+def _auth_header(opening: Opening) -> str | None:
+    authenticator = _authenticator(opening)
+    return authenticator.header if authenticator else None
 
 
 def endpoints(entries: Iterable[tuple[ComponentId, Entry]]) -> dict[str, ServerSpec]:

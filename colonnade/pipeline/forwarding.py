@@ -15,8 +15,9 @@ from typing import Final
 
 from colonnade import native
 from colonnade.native import Batch
+from colonnade.pipeline.authentication import Credentials
 from colonnade.pipeline.component import NOUNS, ComponentId, Exporter, Host, Slice, SliceLimits
-from colonnade.pipeline.settings import MIB, ExporterSettings
+from colonnade.pipeline.settings import MIB, ClientAuth, ExporterSettings
 
 # Slices that are remembered as sent in part; each is under way or waits for its repeat.
 REMEMBERED_MAX: Final = 1000
@@ -38,8 +39,11 @@ class ForwardingExporter(Exporter):
     wants_completed = False
     forwards_payloads = True
 
-    def __init__(self, id: ComponentId, config: ExporterSettings, max_bytes: int) -> None:
+    def __init__(
+        self, id: ComponentId, config: ExporterSettings, max_bytes: int, auth: ClientAuth | None = None
+    ) -> None:
         super().__init__(id)
+        self.credentials = Credentials(auth)
         self.retry = config.retry_on_failure
         self.queue = config.sending_queue
         self.dead_letter = config.dead_letter
@@ -56,15 +60,24 @@ class ForwardingExporter(Exporter):
         sent = self._sent.get(key, 0)
         for number, request in enumerate(requests(part, self.max_bytes), 1):
             if number > sent:
-                await self.send(part.signal, request)
+                await self.send(part.signal, request, self.credentials.headers(self.given_headers, part))
                 self._sent[key] = number
         self._sent.pop(key, None)
         while len(self._sent) > REMEMBERED_MAX:
             self._sent.popitem(last=False)
 
+    @property
+    def apart_by(self) -> tuple[str, ...]:
+        return self.credentials.needs
+
+    @property
     @abstractmethod
-    async def send(self, signal: str, request: Request) -> None:
-        """Sends one request. Raises Retryable, Permanent."""
+    def given_headers(self) -> dict[str, str]:
+        """The headers of every request, names in lower case."""
+
+    @abstractmethod
+    async def send(self, signal: str, request: Request, headers: dict[str, str]) -> None:
+        """Sends one request with these headers. Raises Retryable, Permanent."""
 
     def count_rejected(self, signal: str, rejected: int, message: str) -> None:
         """The server took a request, but for some rows of it: sending them again would not help."""

@@ -230,9 +230,10 @@ class Intake:
         self._count_requests("refused" if foreseen else "failure", group.count - undecoded)
 
     def _answer(self, group: RequestGroup, outcome: Outcome, exceptions: dict[int, Outcome]) -> None:
-        group.answer(self._render(outcome), [(number, self._render(o)) for number, o in exceptions.items()])
+        group.answer(self.render(outcome), [(number, self.render(o)) for number, o in exceptions.items()])
 
-    def _render(self, outcome: Outcome) -> native.Answer:
+    def render(self, outcome: Outcome) -> native.Answer:
+        """The outcome as this entry's protocol tells it."""
         code = status(outcome.kind, self.entry.protocol)
         return native.Answer(
             http_status=code.http,

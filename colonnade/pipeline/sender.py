@@ -280,7 +280,8 @@ class Sender:
 
     def _partition_keys(self) -> tuple[str, ...]:
         batch = self.exporter.queue.batch
-        return batch.partition.metadata_keys if batch else ()
+        keys = (*(batch.partition.metadata_keys if batch else ()), *self.exporter.apart_by)
+        return tuple(dict.fromkeys(keys))
 
     async def see_through(self, send: Send, part: Slice, *, unload: bool = False) -> ColonnadeError | None:
         """Repeats `send` until it succeeds (None) or must not be repeated (the error). Raises LeftInLog.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from colonnade.pipeline.values import (
     MIB,
@@ -32,6 +32,7 @@ __all__ = [
     "STORAGE_AGE_DEFAULT_S",
     "STORAGE_SIZE_DEFAULT_BYTES",
     "ByteSize",
+    "ClientAuth",
     "CompressionParams",
     "DeadLetterSettings",
     "Duration",
@@ -300,16 +301,25 @@ class CORS(Settings):
 
 
 class ServerAuth(Settings):
-    """`auth` of a server. Refused while no authenticator can be named: a check that is skipped lets everybody in."""
+    """`auth` of a server."""
 
-    authenticator: str = Field(description="Id of the authenticator extension.")
+    authenticator: str = Field(min_length=1, description="Id of an extension that says who is let in.")
     request_params: tuple[str, ...] = Field(
-        default=(), description="Query parameters given to the authenticator as headers."
+        default=(), description="Only empty: credentials in URLs end up in the logs of proxies; send them as a header."
     )
 
-    @model_validator(mode="after")
-    def _refuse(self) -> Self:
-        raise ValueError("is not offered: there is no authenticator; use tls.client_ca_file, or a proxy that checks")
+    @field_validator("request_params")
+    @classmethod
+    def _refuse(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value:
+            raise ValueError("is not offered: credentials in URLs end up in the logs of proxies; send them as a header")
+        return value
+
+
+class ClientAuth(Settings):
+    """`auth` of a client."""
+
+    authenticator: str = Field(min_length=1, description="Id of an extension that completes the headers of requests.")
 
 
 HTTP_COMPRESSIONS: Final = ("", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4", "x-snappy-framed")
@@ -322,7 +332,7 @@ class HTTPServer(Settings):
     transport: Literal["tcp", "tcp4", "tcp6", "unix"] = Field(default="tcp", description="Kind of socket.")
     tls: OptionalSection[TLSServer] = Field(default=None, description="Serve TLS.")
     cors: OptionalSection[CORS] = Field(default=None, description="Let browsers of other origins send.")
-    auth: OptionalSection[ServerAuth] = Field(default=None, description="Refused: there is no authenticator yet.")
+    auth: OptionalSection[ServerAuth] = Field(default=None, description="Who is let in; default: everybody.")
     max_request_body_size: ByteSize = Field(
         default=20 * MIB, description="Largest body, before and after decompression; 0 = the default."
     )
@@ -399,7 +409,7 @@ class GRPCServer(Settings):
     endpoint: str = Field(default="", description="host:port to listen on, or unix:/path.")
     transport: Literal["tcp", "tcp4", "tcp6", "unix"] = Field(default="tcp", description="Kind of socket.")
     tls: OptionalSection[TLSServer] = Field(default=None, description="Serve TLS.")
-    auth: OptionalSection[ServerAuth] = Field(default=None, description="Refused: there is no authenticator yet.")
+    auth: OptionalSection[ServerAuth] = Field(default=None, description="Who is let in; default: everybody.")
     max_recv_msg_size_mib: int = Field(
         default=0, ge=0, le=2047, description="Largest message after decompression, in MiB; 0 = gRPC's 4."
     )
@@ -430,6 +440,7 @@ class HTTPClient(Settings):
     endpoint: str = Field(default="", description="URL to send to.")
     proxy_url: str = Field(default="", description="Proxy to go through.")
     tls: TLSClient = Field(default_factory=lambda: TLSClient(), description="TLS to the server.")
+    auth: OptionalSection[ClientAuth] = Field(default=None, description="What tells the server who sends.")
     timeout: Duration = Field(default=30.0, description="Bound of one attempt; 0 = no bound.")
     headers: dict[str, Secret] = Field(default_factory=dict[str, Secret], description="Headers added to every request.")
     compression: Literal["", "none", "gzip", "zstd", "snappy", "x-snappy-framed", "zlib", "deflate", "lz4"] = Field(

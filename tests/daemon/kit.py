@@ -160,6 +160,12 @@ class SilentListener:
     def ready(self) -> list[int]:
         return []
 
+    def pending_credentials(self) -> list[tuple[int, str]]:
+        return []
+
+    def forget_verdicts(self) -> None:
+        """There are none."""
+
     def stats(self) -> dict[str, Any]:
         return {}
 

@@ -223,15 +223,16 @@ def test_every_dependency_has_its_line_and_no_other(head: tuple[str, ...], decla
     assert all(row[2] for row in rows)
 
 
+# Packages whose modules have another name.
+SPELLED_OTHERWISE = {"crawler-user-agents": "crawleruseragents", "libpass": "passlib", "pyyaml": "yaml"}
+
+
 def test_what_the_program_depends_on_is_used() -> None:
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
     extras = [one for extra in project["optional-dependencies"].values() for one in extra]
     names = {re.split(r"[\[<>=]", one)[0] for one in [*project["dependencies"], *extras]} - {project["name"]}
     sources = "".join(file.read_text() for file in (TOP / "colonnade").rglob("*.py"))
-    modules = {
-        name: {"crawler-user-agents": "crawleruseragents", "pyyaml": "yaml"}.get(name, name.replace("-", "_"))
-        for name in names
-    }
+    modules = {name: SPELLED_OTHERWISE.get(name, name.replace("-", "_")) for name in names}
     assert not [name for name, module in modules.items() if not re.search(rf"(import|from) {module}\b", sources)]
     native = "".join(
         file.read_text() for folder in ("src", "examples") for file in (TOP / "native" / folder).rglob("*.rs")

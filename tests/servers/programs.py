@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 CACHE = Path(os.environ.get("COLONNADE_TEST_CACHE") or "~/.cache/colonnade-test-servers").expanduser()
+COLLECTOR_BUILDER = "go.opentelemetry.io/collector/cmd/builder@v0.161.0"
 TELEMETRYGEN = "github.com/open-telemetry/opentelemetry-collector-contrib/cmd/telemetrygen@v0.161.0"
 
 
@@ -44,6 +46,20 @@ def go_program(module: str) -> Path:
             environment = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
             subprocess.run([go, "install", module], env=environment, check=True)
     return program
+
+
+def collector(manifest: Path) -> Path:
+    """A Collector of the components that a file of its builder names."""
+    builder = go_program(COLLECTOR_BUILDER)
+    folder = CACHE / "collector" / hashlib.sha256(manifest.read_bytes()).hexdigest()[:12]
+    with _alone(folder):
+        if not (folder / "otelcol").exists():
+            environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
+            asked = yaml.safe_load(manifest.read_text())
+            asked["dist"] |= {"name": "otelcol", "output_path": str(folder)}
+            (folder / "builder.yaml").write_text(yaml.safe_dump(asked))
+            subprocess.run([builder, "--config", folder / "builder.yaml"], env=environment, check=True, cwd=folder)
+    return folder / "otelcol"
 
 
 def node_folder(source: Path) -> Path:

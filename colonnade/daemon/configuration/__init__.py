@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping as Env
 from collections.abc import Sequence
 
+from colonnade.daemon.configuration.authenticators import check_authenticators
 from colonnade.daemon.configuration.complete import complete
 from colonnade.daemon.configuration.expand import expand
 from colonnade.daemon.configuration.model import ComponentConfig, Configuration, PipelineConfig
@@ -74,6 +75,7 @@ def load(
         named = references.read(service.extensions, "extensions", ("service", "extensions"), expanded.place)
         extensions = tuple(id for _, id in named)
         check_storage(pipelines, extensions, references)
+        check_authenticators(extensions, references)
     check_together(found, findings)
     findings.raise_if_wrong()
     assert service is not None
