@@ -134,7 +134,7 @@ class Daemon:
         )
         daemon = cls(yaml.safe_load(config) if isinstance(config, str) else config, folder, process)
         threading.Thread(target=daemon._read, daemon=True).start()
-        if not daemon._ready.wait(READY_WITHIN_S) or process.poll() is not None:
+        if not daemon._ready.wait(READY_WITHIN_S) or daemon._ended.is_set():
             daemon.kill()
             raise AssertionError(f"the daemon did not become ready:\n{daemon.output()}")
         daemon.ready_after_s = time.monotonic() - begun

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from colonnade.exporters.parquet import ParquetConfig, ParquetExporter, factory
 from colonnade.exporters.parquet import bucket as bucket_module
@@ -16,6 +20,8 @@ from colonnade.exporters.parquet.bucket import TROUBLES, Bucket, BucketError, me
 from colonnade.pipeline import faults
 from colonnade.pipeline.component import ComponentId
 from colonnade.pipeline.errors import ColonnadeError, Permanent
+from tests.daemon.test_requests import spans
+from tests.daemon_process import Daemon, otlp_config
 from tests.parquet.kit import Rig, files, numbers, slice_of
 from tests.parquet.test_rolling import rows
 from tests.pipeline.kit import FAST_RETRY, FakeHost, until
@@ -293,6 +299,35 @@ async def test_a_store_that_is_down_at_start_or_goes_away_is_waited_for(
     assert rig.host.counts["exporter_dead_letter_rows"] == 0
     await rig.drain()
     await exporter.shutdown()
+
+
+def test_a_daemon_does_not_start_on_a_bucket_that_is_not_there_and_says_so(
+    start_daemon: Callable[..., Daemon], s3_server: S3Server
+) -> None:
+    config = otlp_config({"parquet": s3_server.section("not-there/x")})
+    with pytest.raises(AssertionError, match="there is no such bucket: make it, or correct path") as ended:
+        start_daemon(config)
+    assert 'failed to start "parquet" exporter: s3://not-there/x at http://' in str(ended.value)
+    assert s3_server.info["secret_key"] not in str(ended.value)
+
+
+def test_a_reload_under_load_and_a_drain_leave_every_row_in_the_bucket_once(
+    start_daemon: Callable[..., Daemon], s3_server: S3Server, bucket: str
+) -> None:
+    section = {**s3_server.section(bucket), "roll": {"max_rows": 300}}
+    config = otlp_config({"parquet": section}, processors={"unify": None}, signals=("traces",))
+    daemon = start_daemon(config)
+    accepted = 0
+    for turn in range(3):
+        for _ in range(100):
+            accepted += 5 * (daemon.post("traces", spans(5)).status == 200)
+        section["roll"] = {"max_rows": 100 + turn}
+        (daemon.folder / "pipeline.yaml").write_text(yaml.safe_dump(config))
+        daemon.signal(signal.SIGHUP)
+    assert daemon.drain() == 0
+    archive = s3_server.folder(bucket)
+    assert sum(pq.read_metadata(archive / name).num_rows for name in files(archive)) == accepted == 1500
+    assert hidden(archive) == spooled(daemon.folder) == []
 
 
 @pytest.mark.parametrize(
