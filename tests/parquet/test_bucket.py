@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -129,7 +130,14 @@ async def test_a_key_that_has_rows_of_somebody_else_is_told_and_not_replaced(
         await exporter.shutdown()
 
 
-@pytest.mark.parametrize("what", [b"", b"abc", b"PAR1 is how it begins, and it is nothing else"])
+def foreign() -> bytes:
+    """A Parquet file of other columns."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"a": range(40)}), sink)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize("what", [b"", b"abc", b"PAR1 is how it begins, and it is nothing else", foreign()])
 async def test_a_key_that_has_something_else_is_told(
     what: bytes, s3_server: S3Server, bucket: str, tmp_path: Path
 ) -> None:
@@ -299,6 +307,41 @@ async def test_a_store_that_is_down_at_start_or_goes_away_is_waited_for(
     assert rig.host.counts["exporter_dead_letter_rows"] == 0
     await rig.drain()
     await exporter.shutdown()
+
+
+@pytest.mark.parametrize("trouble", ["bucket", "credentials"])
+async def test_what_goes_wrong_while_it_runs_is_told_and_waited_for(
+    trouble: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_s3()
+    monkeypatch.setattr(bucket_module, "LASTING_DELAY_S", 0.1)
+    arguments = ["--data", str(tmp_path / "s3"), "--bucket", "archive"]
+    server = S3Server.start(*arguments)
+    again = [*arguments, "--port", str(server.info["port"])]
+    exporter = await started(server.section("archive"), tmp_path, roll={"max_rows": 50})
+    rig = Rig(exporter, tmp_path)
+    archive, aside = server.folder("archive"), tmp_path / "aside"
+    if trouble == "bucket":
+        archive.rename(aside)
+    else:
+        server.stop()
+        server = S3Server.start(*again, "--secret-key", "another")
+    rig.append(rows(50))
+    await until(lambda: rig.host.counts["exporter_retries"] > 0)
+    said = {"bucket": "there is no such bucket", "credentials": "the store refuses the credentials"}[trouble]
+    assert said in caplog.text
+    assert "testsecret" not in caplog.text
+    assert "StringToSign" not in caplog.text
+    if trouble == "bucket":
+        aside.rename(archive)
+    else:
+        server.stop()
+        server = S3Server.start(*again)
+    await until(lambda: rig.host.counts["exporter_sent_spans"] == 50)
+    assert numbers(archive) == list(range(50))
+    await rig.drain()
+    await exporter.shutdown()
+    server.stop()
 
 
 def test_a_daemon_does_not_start_on_a_bucket_that_is_not_there_and_says_so(

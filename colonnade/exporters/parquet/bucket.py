@@ -246,20 +246,19 @@ def meaning(text: str) -> tuple[Trouble, str]:
 
 
 def _identity(footer: Any) -> list[Any]:
-    """Rows, and the ranges of the columns that tell files apart."""
+    """Rows, and the ranges of the columns that tell files apart; None for a column that has no range."""
     found: list[Any] = [footer.num_rows]
     for name in IDENTITY_COLUMNS:
-        ranges = [_statistics(footer.row_group(group), name) for group in range(footer.num_row_groups)]
-        found += [min(low for low, _ in ranges), max(high for _, high in ranges)]
+        ranges = [_range(footer.row_group(group), name) for group in range(footer.num_row_groups)]
+        known = [one for one in ranges if one is not None]
+        found.append((min(low for low, _ in known), max(high for _, high in known)) if known else None)
     return found
 
 
-def _statistics(group: Any, name: str) -> tuple[int, int]:
-    for number in range(group.num_columns):
-        column = group.column(number)
-        if column.path_in_schema == name:
-            return column.statistics.min_raw, column.statistics.max_raw
-    raise KeyError(name)
+def _range(group: Any, name: str) -> tuple[int, int] | None:
+    columns = (group.column(number) for number in range(group.num_columns))
+    found = next((column.statistics for column in columns if column.path_in_schema == name), None)
+    return (found.min_raw, found.max_raw) if found is not None and found.has_min_max else None
 
 
 def _store(module: Any, config: ParquetConfig) -> Any:
