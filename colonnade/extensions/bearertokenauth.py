@@ -18,8 +18,8 @@
 
 A receiver whose endpoint names it refuses requests without one of the tokens, before their body is read: 401, or
 UNAUTHENTICATED. A new token is judged once, and the verdict is remembered for a minute per endpoint and signal, for
-10,000 tokens; a file that changes, or a reload, is the end of all verdicts. An exporter that names it sends the
-first of the tokens.
+10,000 tokens of up to 1 KiB; a file that changes, or a reload, is the end of all verdicts. An exporter that names it
+sends the first of the tokens.
 
 A `filename` has one token per line, what follows a blank is a comment; it wins over `token`, and is looked at every
 second. One that is not there is an error at start; with `retry_on_failure` it is waited for, and until then requests

@@ -28,7 +28,7 @@ Exporters name it in `auth.authenticator`. `insert` sets a header that is not th
 `from_context` names, the receiver must keep request headers (`include_metadata: true`); rows of different values go in
 requests of their own, without a setting for it. Rows that came with several values of it are parked as dead letters.
 `value_file` is read again when it changes. `additional_auth` names another authenticator, which completes the headers
-first.
+first. Rows of dead letters that are tried again come without the headers that they came with.
 
 Specification: the Collector's `headers_setter`. Differences from it: `from_attribute` is not offered; no
 `metadata_keys` need to be set anywhere; after a crash, rows of a durable log keep the headers that they came with.

@@ -9,6 +9,7 @@ the headers of each request.
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -202,6 +203,6 @@ async def stop_all(files: Sequence[SecretFile]) -> None:
 def _read(path: Path, known: Any) -> tuple[Any, str | None]:
     """The file's text, and what tells that it is the same; None for one that is known. Raises OSError, ValueError."""
     with path.open("rb") as file:
-        state = path.stat()
+        state = os.fstat(file.fileno())
         stamp = (state.st_ino, state.st_mtime_ns, state.st_size)
         return stamp, None if stamp == known else file.read(FILE_MAX_BYTES).decode()

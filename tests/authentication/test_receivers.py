@@ -117,6 +117,8 @@ def test_a_refusal_is_told_as_the_collector_tells_it(
 def test_another_header_and_no_scheme(start_daemon: Start) -> None:
     daemon = start_daemon(guarded({"bearertokenauth": {"tokens": ["a1", "b2"], "scheme": "", "header": "X-Key"}}))
     assert [daemon.post("traces", spans(1), X_Key=key).status for key in ("a1", "b2", "c3")] == [200, 200, 401]
+    # Not remembered, and judged each time.
+    assert [daemon.post("traces", spans(1), X_Key="c3" * 2000).status for _ in range(2)] == [401, 401]
 
 
 def test_tokens_of_a_file_change_at_once_for_those_who_were_let_in(start_daemon: Start, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ use super::stats::Stats;
 use crate::decode::Encoding;
 
 const CREDENTIALS_MAX: usize = 10_000;
+/// A longer one is asked about again each time: what is remembered stays within 10 MB.
+const CREDENTIAL_REMEMBERED_MAX_BYTES: usize = 1_024;
 const CREDENTIALS_PARKED_MAX: usize = 1_024;
 
 type Tenant = Arc<str>;
@@ -318,7 +320,9 @@ impl Queue {
         if state.verdicts.len() >= CREDENTIALS_MAX {
             state.verdicts.clear();
         }
-        state.verdicts.insert(key, verdict.clone());
+        if key.1.len() <= CREDENTIAL_REMEMBERED_MAX_BYTES {
+            state.verdicts.insert(key, verdict.clone());
+        }
         drop(state);
         for sender in waiting {
             // Who has gone away needs no verdict.
@@ -386,6 +390,20 @@ mod tests {
         let _second = queue.reserve(&b, 10).unwrap();
         assert_eq!(queue.reserve(&a, 20).err(), Some(Full::Share));
         assert!(queue.reserve(&b, 30).is_ok());
+    }
+
+    #[test]
+    fn a_verdict_is_remembered_but_for_credentials_that_are_long() {
+        let queue = queue();
+        let until = Instant::now() + std::time::Duration::from_secs(60);
+        for (length, remembered) in [(1, true), (CREDENTIAL_REMEMBERED_MAX_BYTES, true), (1025, false)] {
+            let credential = "x".repeat(length);
+            assert!(matches!(queue.verdict(1, &credential), Some(Err(_))));
+            assert_eq!(queue.pending_credentials(), [(1, credential.clone())]);
+            queue.set_verdict(1, credential.clone(), Verdict { refused: None, tenant: None, until });
+            assert_eq!(matches!(queue.verdict(1, &credential), Some(Ok(_))), remembered);
+            queue.pending_credentials();
+        }
     }
 
     #[test]
