@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from pydantic import ValidationError
 from colonnade.daemon.configuration import ConfigError, load
 from colonnade.extensions import basicauth, bearertokenauth, headers_setter
 from colonnade.extensions.basicauth import REMEMBERED_MAX, BasicAuthServer, Htpasswd, is_whole, matches, parse
+from colonnade.pipeline.authentication import Credentials
 from colonnade.pipeline.component import ComponentId
 from colonnade.pipeline.errors import ColonnadeError
+from colonnade.pipeline.settings import ClientAuth
 from tests.daemon_process import otlp_config
 from tests.pipeline.kit import FakeHost
 
@@ -94,6 +97,37 @@ async def test_a_right_password_is_compared_once_and_a_bound_number_is_remembere
     compared.clear()
     assert await server.admit(basic("user0", "right")) == ""
     assert compared == ["right"]
+
+
+async def test_a_flood_of_wrong_passwords_does_not_hold_up_who_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = threading.Event()
+    monkeypatch.setattr(basicauth, "matches", lambda password, encoded: password == "right" or not wait.wait(30))
+    server = BasicAuthServer(ComponentId("basicauth"), Htpasswd.model_validate({"inline": "joe:kept"}))
+    await server.start(FakeHost("basicauth", kind="extension"))
+    assert await server.admit(basic("joe", "right")) == ""
+    flood = [asyncio.create_task(server.admit(basic("joe", f"wrong{number}"))) for number in range(100)]
+    await asyncio.sleep(0)
+    assert await server.admit(basic("joe", "right")) == ""
+    assert not any(task.done() for task in flood)
+    wait.set()
+    assert set(await asyncio.gather(*flood)) == {"invalid credentials"}
+
+
+@pytest.mark.parametrize(
+    ("server", "secure", "warns"),
+    [("gateway:4317", False, True), ("gateway:4317", True, False), ("127.0.0.1:4317", False, False)],
+)
+async def test_credentials_that_others_can_read_on_the_way_are_warned_of(
+    server: str, secure: bool, warns: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = FakeHost("otlp_grpc")
+    extension = bearertokenauth.factory.create(
+        ComponentId("bearertokenauth"), bearertokenauth.Config.model_validate({"token": "secret-1"})
+    )
+    monkeypatch.setattr(host, "extension", lambda id: extension)
+    Credentials(ClientAuth(authenticator="bearertokenauth")).start(host, server, secure)
+    assert ("credentials of bearertokenauth go to gateway:4317 without encryption" in caplog.text) == warns
+    assert "secret-1" not in caplog.text
 
 
 @given(st.text())
