@@ -19,7 +19,7 @@ LOOKED_UP_CODES = {
     ("colonnade.exporters.parquet.exporter", "code"): ("disk_full", "file_too_large", "not_writable", "io_error"),
     ("colonnade.exporters.parquet.bucket", "trouble.code"): (
         *("no_bucket", "bad_credentials", "no_credentials", "not_allowed", "wrong_region", "wrong_clock"),
-        *("store_busy", "store_unreachable", "store_refused"),
+        *("not_offered", "store_busy", "store_unreachable", "store_refused"),
     ),
 }
 # Expressions that pass on the code of another error, or a constructor's own parameter.

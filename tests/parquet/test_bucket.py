@@ -382,6 +382,7 @@ def test_a_reload_under_load_and_a_drain_leave_every_row_in_the_bucket_once(
         ("status code: 301 Moved: <Error><Code>PermanentRedirect</Code>", "wrong_region"),
         ("status code: 403: <Error><Code>RequestTimeTooSkewed</Code>", "wrong_clock"),
         ("status code: 400: <Error><Code>ExpiredToken</Code>", "bad_credentials"),
+        ("status code: 501 Not Implemented: <Error><Code>NotImplemented</Code>", "not_offered"),
         ("status code: 418: <Error><Code>Teapot</Code>", "store_refused"),
         ("HTTP error: error sending request", "store_unreachable"),
     ],

@@ -83,6 +83,9 @@ _NO_CREDENTIALS = Trouble(
     "there are no credentials: set access_key_id and secret_access_key, or the environment's AWS_ACCESS_KEY_ID and "
     "AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials, or give this machine a role",
 )
+_NOT_OFFERED = Trouble(
+    "not_offered", "the store does not do what is asked: it must know If-None-Match: *, uploads in parts, and copies"
+)
 _REFUSED = Trouble("store_refused", "the store refuses the request", lasting=False)
 
 # By the code that stands in S3's answer, and else by its status.
@@ -99,6 +102,7 @@ TROUBLES: dict[str, Trouble] = {
     "PermanentRedirect": _REGION,
     "IllegalLocationConstraintException": _REGION,
     "RequestTimeTooSkewed": _CLOCK,
+    "NotImplemented": _NOT_OFFERED,
     "SlowDown": _BUSY,
     "ServiceUnavailable": _BUSY,
     "InternalError": _BUSY,
@@ -108,6 +112,7 @@ TROUBLES: dict[str, Trouble] = {
     "403": _DENIED,
     "429": _BUSY,
     "500": _BUSY,
+    "501": _NOT_OFFERED,
     "502": _BUSY,
     "503": _BUSY,
     "504": _BUSY,
@@ -213,7 +218,9 @@ class Bucket:
         if size < 8:
             return b""
         length = int.from_bytes(bytes(self._api.get_range(self._store, key, start=size - 8, end=size))[:4], "little")
-        return bytes(self._api.get_range(self._store, key, start=max(size - 8 - length, 0), end=size))
+        if length > size - 8:
+            return b""
+        return bytes(self._api.get_range(self._store, key, start=size - 8 - length, end=size))
 
     def _told(self, what: str) -> _Telling:
         return _Telling(self._api.exceptions.BaseError, f"{self._where}: {what}")
