@@ -108,6 +108,20 @@ def encode_native(
     `table` is what DESCRIBE says (name, type). Raises NativeError (`no_columns`, `unexpected_type`, `too_many_rows`).
     """
 
+def encode_lines(
+    batches: list[Batch], tables: list[tuple[str, str, list[tuple[str, str, str]]]], first: int
+) -> tuple[NativeBlock, list[int]]:
+    """Line protocol (version 2, times in ns) of all rows, table by table, and how many rows each table gets.
+
+    A table is (rows, name, columns): `rows` is gauge, sum, histogram, exponential_histogram, summary or events. A column
+    is (name, source, type of QuestDB): the source is a column in flight, `=KEY` (the attribute of that key), `$series`,
+    `$occurrence`, `$rest` (columns that nothing else names, as JSON), or a part of a point's buckets and quantiles
+    (`$bounds`, `$counts`, `$scale`, `$zero_count`, `$zero_threshold`, `$positive.offset`, `$positive.counts`,
+    `$negative.offset`, `$negative.counts`, `$quantiles`, `$quantile_values`). The occurrence of row n is `first` + n.
+
+    Raises NativeError (`no_table`, `no_time`, `unexpected_type`).
+    """
+
 def encode_otlp(signal: str, batches: list[Batch], *, max_bytes: int = 0) -> list[bytes]:
     """OTLP protobuf requests that hold all rows, equal resources and scopes together; none where there are no rows.
 

@@ -14,6 +14,7 @@ use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DataType, Field};
 use hashbrown::HashMap;
 
+use super::texts::Texts;
 use crate::{
     batch::{Batch, record_batch},
     schema::{Col, ValueKind},
@@ -96,6 +97,43 @@ pub fn types_by_row(map: &MapArray) -> Option<(StringArray, Vec<u32>)> {
     let mut texts = vec![""; numbers.len()];
     numbers.iter().for_each(|(text, number)| texts[*number as usize] = text);
     Some((StringArray::from(texts), rows))
+}
+
+/// A map column as stores keep it, not copied.
+pub struct StoredMap<'a> {
+    offsets: &'a [i32],
+    pub keys: Texts<'a>,
+    pub values: Texts<'a>,
+    /// Distinct texts of `$otlp.types`, and the one of each row; the empty one means no such entry.
+    types: Option<(StringArray, Vec<u32>)>,
+}
+
+impl<'a> StoredMap<'a> {
+    pub fn of(array: &'a ArrayRef) -> Option<StoredMap<'a>> {
+        let map: &MapArray = array.as_map_opt()?;
+        let values = match map.values().as_struct_opt() {
+            Some(typed) => typed.column_by_name("text")?.as_string_opt::<i32>()?,
+            None => map.values().as_string_opt::<i32>()?,
+        };
+        let keys = map.keys().as_string_opt::<i32>()?;
+        let (keys, values) = (Texts::plain(keys), Texts::plain(values));
+        Some(StoredMap { offsets: map.value_offsets(), keys, values, types: types_by_row(map) })
+    }
+
+    #[inline]
+    pub fn entries(&self, row: usize) -> std::ops::Range<usize> {
+        self.offsets[row] as usize..self.offsets[row + 1] as usize
+    }
+
+    /// The text of the row's `$otlp.types`, if it has one.
+    #[inline]
+    pub fn types(&self, row: usize) -> Option<&[u8]> {
+        let (texts, rows) = self.types.as_ref()?;
+        match rows[row] {
+            0 => None,
+            number => Some(texts.value(number as usize).as_bytes()),
+        }
+    }
 }
 
 /// The three arrays of a typed map's entries.

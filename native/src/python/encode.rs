@@ -15,7 +15,7 @@ use crate::{
     decode::{self, Encoding},
     encode::{
         clickhouse::{self, Buffer, Compression, NativeOptions},
-        otlp, parquet, store,
+        lines, otlp, parquet, store,
     },
     select,
 };
@@ -118,6 +118,30 @@ fn encode_native(
     Ok(blocks.into_iter().map(|block| (block.day, block.rows, NativeBlock(block.bytes))).collect())
 }
 
+/// Line protocol of all rows, table by table, and the rows of each table.
+///
+/// A table is (rows, name, columns), a column (name, source, type); see `encode::lines`.
+#[pyfunction]
+fn encode_lines(
+    py: Python<'_>,
+    batches: Vec<PyRef<'_, PyBatch>>,
+    tables: Vec<(String, String, Vec<(String, String, String)>)>,
+    first: i64,
+) -> PyResult<(NativeBlock, Vec<usize>)> {
+    let tables = tables.into_iter().map(line_table).collect::<PyResult<Vec<_>>>()?;
+    let batches = shared(&batches);
+    let (block, rows) = guarded(py, || lines::encode_lines(&batches, &tables, first))?
+        .map_err(|error| native_error(py, error.code, error.to_string(), None, &error.column))?;
+    Ok((NativeBlock(block), rows))
+}
+
+fn line_table((rows, name, columns): (String, String, Vec<(String, String, String)>)) -> PyResult<lines::Table> {
+    let kind = lines::Rows::from_name(&rows);
+    let rows = kind.ok_or_else(|| PyValueError::new_err(format!("unknown kind of rows {rows:?}")))?;
+    let column = |(name, source, data_type)| lines::Target { name, source, data_type };
+    Ok(lines::Table { rows, name, columns: columns.into_iter().map(column).collect() })
+}
+
 /// OTLP protobuf requests that hold all rows, each of at most `max_bytes` (0: no limit of ours).
 #[pyfunction]
 #[pyo3(signature = (signal, batches, *, max_bytes=0))]
@@ -148,6 +172,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(partition, module)?)?;
     module.add_function(wrap_pyfunction!(cluster, module)?)?;
     module.add_function(wrap_pyfunction!(encode_native, module)?)?;
+    module.add_function(wrap_pyfunction!(encode_lines, module)?)?;
     module.add_function(wrap_pyfunction!(encode_otlp, module)?)?;
     module.add_class::<NativeBlock>()?;
     Ok(())

@@ -1,20 +1,15 @@
 //! One column's data, gathered from all batches in the order of the block.
 
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, StringArray,
+    Array, ArrayRef, BooleanArray,
     cast::AsArray,
     types::{Date32Type, Int32Type},
 };
 use arrow_buffer::{Buffer, NullBuffer, ScalarBuffer};
-use arrow_schema::DataType;
 use hashbrown::HashMap;
 
-use super::{
-    EncodeError, Result, Type,
-    map::{StoredMap, write_maps},
-    order::At,
-    put_bytes,
-};
+use super::{EncodeError, Result, Type, map::write_maps, order::At, put_bytes};
+use crate::encode::{store::StoredMap, texts::Texts};
 
 /// Version of the form in which LowCardinality keys are sent.
 pub(super) const LOW_CARDINALITY_VERSION: u64 = 1;
@@ -145,51 +140,6 @@ fn write_nulls(out: &mut Vec<u8>, data: &Data, rows: &[At]) {
 #[inline]
 fn mark(out: &mut Vec<u8>, rows: &[At], valid: impl Fn(usize, usize) -> bool) {
     out.extend(rows.iter().map(|at| u8::from(!valid(at.batch as usize, at.row as usize))));
-}
-
-/// Text of one batch: values, and which of them each row has where there is a dictionary.
-pub(super) struct Texts<'a> {
-    keys: Option<&'a [i32]>,
-    offsets: &'a [i32],
-    bytes: &'a [u8],
-    nulls: Option<&'a NullBuffer>,
-}
-
-impl<'a> Texts<'a> {
-    fn of(array: &'a ArrayRef) -> Option<Texts<'a>> {
-        Some(match array.data_type() {
-            DataType::Utf8 => Texts::plain(array.as_string_opt::<i32>()?),
-            DataType::Binary => {
-                let bytes: &BinaryArray = array.as_binary_opt()?;
-                Texts { keys: None, offsets: bytes.offsets(), bytes: bytes.value_data(), nulls: bytes.nulls() }
-            }
-            _ => {
-                let dictionary = array.as_dictionary_opt::<Int32Type>()?;
-                let keys = dictionary.keys();
-                let values = Texts::plain(dictionary.values().as_string_opt()?);
-                Texts { keys: Some(keys.values()), nulls: keys.nulls(), ..values }
-            }
-        })
-    }
-
-    pub fn plain(texts: &'a StringArray) -> Texts<'a> {
-        Texts { keys: None, offsets: texts.offsets(), bytes: texts.value_data(), nulls: texts.nulls() }
-    }
-
-    #[inline]
-    fn is_valid(&self, row: usize) -> bool {
-        self.nulls.is_none_or(|nulls| nulls.is_valid(row))
-    }
-
-    /// The text of a row, empty where it is null.
-    #[inline]
-    pub fn at(&self, row: usize) -> &'a [u8] {
-        if !self.is_valid(row) {
-            return b"";
-        }
-        let value = self.keys.map_or(row, |keys| keys[row] as usize);
-        &self.bytes[self.offsets[value] as usize..self.offsets[value + 1] as usize]
-    }
 }
 
 /// Values of a fixed width, little-endian as Arrow holds them.

@@ -1,50 +1,11 @@
 //! Map columns, as stores keep them: text to text, the kinds of values under `$otlp.types`.
 
-use arrow_array::{ArrayRef, MapArray, StringArray, cast::AsArray};
-
 use super::{
-    column::{Dictionary, LOW_CARDINALITY_VERSION, Texts},
+    column::{Dictionary, LOW_CARDINALITY_VERSION},
     order::At,
     put_bytes,
 };
-use crate::encode::store::{TYPES_KEY, types_by_row};
-
-/// The map of one batch.
-pub(super) struct StoredMap<'a> {
-    offsets: &'a [i32],
-    keys: Texts<'a>,
-    values: Texts<'a>,
-    /// Distinct texts of `$otlp.types`, and the one of each row; the empty one means no such entry.
-    types: Option<(StringArray, Vec<u32>)>,
-}
-
-impl<'a> StoredMap<'a> {
-    pub fn of(array: &'a ArrayRef) -> Option<StoredMap<'a>> {
-        let map: &MapArray = array.as_map_opt()?;
-        let values = match map.values().as_struct_opt() {
-            Some(typed) => typed.column_by_name("text")?.as_string_opt::<i32>()?,
-            None => map.values().as_string_opt::<i32>()?,
-        };
-        let keys = map.keys().as_string_opt::<i32>()?;
-        let (keys, values) = (Texts::plain(keys), Texts::plain(values));
-        Some(StoredMap { offsets: map.value_offsets(), keys, values, types: types_by_row(map) })
-    }
-
-    #[inline]
-    fn entries(&self, row: usize) -> std::ops::Range<usize> {
-        self.offsets[row] as usize..self.offsets[row + 1] as usize
-    }
-
-    /// The text of the row's `$otlp.types`, if it has one.
-    #[inline]
-    fn types(&self, row: usize) -> Option<&[u8]> {
-        let (texts, rows) = self.types.as_ref()?;
-        match rows[row] {
-            0 => None,
-            number => Some(texts.value(number as usize).as_bytes()),
-        }
-    }
-}
+use crate::encode::store::{StoredMap, TYPES_KEY};
 
 pub(super) fn write_maps<'a>(
     out: &mut Vec<u8>,

@@ -13,10 +13,9 @@ mod map;
 mod order;
 mod types;
 
-use std::{fmt, io::Write};
+use std::io::Write;
 
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::ArrowError;
 use hashbrown::HashMap;
 
 pub use self::{buffer::Buffer, types::Type};
@@ -24,6 +23,7 @@ use self::{
     column::{Pieces, write_column},
     order::sorted,
 };
+use super::EncodeError;
 use crate::{batch::Batch, schema::Col};
 
 /// How the bytes of a block are packed; named in the request's `Content-Encoding`.
@@ -73,37 +73,6 @@ pub struct Block {
     pub day: i32,
     pub rows: usize,
     pub bytes: Buffer,
-}
-
-/// Rows that can not become a block; `column` is empty where it is none's fault.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EncodeError {
-    pub code: &'static str,
-    pub column: String,
-    pub message: String,
-}
-
-impl EncodeError {
-    fn new(code: &'static str, column: &str, message: impl Into<String>) -> EncodeError {
-        EncodeError { code, column: column.to_owned(), message: message.into() }
-    }
-}
-
-impl fmt::Display for EncodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.column.is_empty() {
-            true => f.write_str(&self.message),
-            false => write!(f, "column {:?}: {}", self.column, self.message),
-        }
-    }
-}
-
-impl std::error::Error for EncodeError {}
-
-impl From<ArrowError> for EncodeError {
-    fn from(error: ArrowError) -> Self {
-        EncodeError::new("unexpected_type", "", error.to_string())
-    }
 }
 
 type Result<T> = std::result::Result<T, EncodeError>;
