@@ -113,11 +113,12 @@ def encode_lines(
 ) -> tuple[NativeBlock, list[int]]:
     """Line protocol (version 2, times in ns) of all rows, table by table, and how many rows each table gets.
 
-    A table is (rows, name, columns): `rows` is gauge, sum, histogram, exponential_histogram, summary or events. A column
-    is (name, source, type of QuestDB): the source is a column in flight, `=KEY` (the attribute of that key), `$series`,
-    `$occurrence`, `$rest` (columns that nothing else names, as JSON), or a part of a point's buckets and quantiles
-    (`$bounds`, `$counts`, `$scale`, `$zero_count`, `$zero_threshold`, `$positive.offset`, `$positive.counts`,
-    `$negative.offset`, `$negative.counts`, `$quantiles`, `$quantile_values`). The occurrence of row n is `first` + n.
+    A table is (rows, name, columns): `rows` is gauge, sum, histogram, exponential_histogram, summary or events. A
+    column is (name, source, type of QuestDB): the source is a column in flight, `COLUMN=KEY` (the attribute of that
+    key, in a map or else in that column, whose name may be empty), `$series`, `$occurrence`, `$rest` (columns that
+    nothing else names, as JSON), or a part of a point's buckets and quantiles (`$bounds`, `$counts`, `$scale`,
+    `$zero_count`, `$zero_threshold`, `$positive.offset`, `$positive.counts`, `$negative.offset`, `$negative.counts`,
+    `$quantiles`, `$quantile_values`). The occurrence of row n is `first` + n.
 
     Raises NativeError (`no_table`, `no_time`, `unexpected_type`).
     """

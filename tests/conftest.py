@@ -10,9 +10,19 @@ import pytest
 from tests.daemon_process import Daemon
 from tests.h2_request import h2_request
 from tests.servers.clickhouse import clickhouse_database, clickhouse_server
+from tests.servers.questdb import questdb_prefix, questdb_server
 from tests.servers.s3 import bucket, s3_server
 
-__all__ = ["bucket", "clickhouse_database", "clickhouse_server", "h2_request", "s3_server", "start_daemon"]
+__all__ = [
+    "bucket",
+    "clickhouse_database",
+    "clickhouse_server",
+    "h2_request",
+    "questdb_prefix",
+    "questdb_server",
+    "s3_server",
+    "start_daemon",
+]
 
 
 @pytest.fixture

@@ -417,6 +417,7 @@ class Factory:
         aliases: older YAML spellings, accepted with a warning.
         stability: stable | beta | alpha.
         connects: connectors only: pairs (taken signal, given signal).
+        lacks: why settings can not serve one of `signals`, and what to write; empty where they can.
     """
 
     type: str
@@ -427,6 +428,7 @@ class Factory:
     aliases: tuple[str, ...] = ()
     stability: str = "beta"
     connects: frozenset[tuple[Signal, Signal]] = frozenset()
+    lacks: Callable[[Any, Signal], str] | None = None
 
     @property
     def module(self) -> str:

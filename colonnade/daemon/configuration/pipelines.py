@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from colonnade.daemon.configuration.coerce import coerce
-from colonnade.daemon.configuration.model import Components, PipelineConfig
+from colonnade.daemon.configuration.model import ComponentConfig, Components, PipelineConfig
 from colonnade.daemon.configuration.sections import Ids, canonical
 from colonnade.daemon.configuration.service import PipelineSettings, Service
 from colonnade.daemon.configuration.tree import Entry, Findings, Mapping, Node, Place, Sequence, at
-from colonnade.pipeline.component import SIGNALS, ComponentId, Factory, Kind, Signal
+from colonnade.pipeline.component import SIGNALS, ComponentId, Kind, Signal
 from colonnade.pipeline.registry import Registry
 
 _KINDS: dict[str, tuple[Kind, ...]] = {
@@ -124,7 +124,7 @@ def _pipeline(
         for target in targets:
             component = references.components.get(target)
             if component is not None:
-                _check_signal(component.factory, component.id, role, signal, text, place, findings)
+                _check_signal(component, role, signal, text, place, findings)
     if len(findings.problems) > before:
         return None
     ids = {role: tuple(id for _, id in targets) for role, targets in found.items()}
@@ -132,9 +132,10 @@ def _pipeline(
 
 
 def _check_signal(
-    factory: Factory, id: ComponentId, role: str, signal: Signal, pipeline: str, place: Place, findings: Findings
+    component: ComponentConfig, role: str, signal: Signal, pipeline: str, place: Place, findings: Findings
 ) -> None:
-    """A component that does not know the pipeline's signal."""
+    """A component that does not know the pipeline's signal, or not as it is configured."""
+    factory, id = component.factory, component.id
     signals = factory.signals
     if factory.kind == "connector":
         signals = frozenset(pair[1 if role == "receivers" else 0] for pair in factory.connects)
@@ -144,6 +145,10 @@ def _check_signal(
             f"service::pipelines::{pipeline}: {factory.kind} {str(id)!r} does not {verb} {signal} "
             f"(it does: {', '.join(s for s in SIGNALS if s in signals) or 'nothing'})",
             place,
+        )
+    elif factory.lacks and (why := factory.lacks(component.settings, signal)):
+        findings.wrong(
+            f"service::pipelines::{pipeline}: {factory.kind} {str(id)!r} does not take {signal}: {why}", place
         )
 
 

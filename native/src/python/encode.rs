@@ -125,7 +125,7 @@ fn encode_native(
 fn encode_lines(
     py: Python<'_>,
     batches: Vec<PyRef<'_, PyBatch>>,
-    tables: Vec<(String, String, Vec<(String, String, String)>)>,
+    tables: Vec<LineTable>,
     first: i64,
 ) -> PyResult<(NativeBlock, Vec<usize>)> {
     let tables = tables.into_iter().map(line_table).collect::<PyResult<Vec<_>>>()?;
@@ -135,7 +135,10 @@ fn encode_lines(
     Ok((NativeBlock(block), rows))
 }
 
-fn line_table((rows, name, columns): (String, String, Vec<(String, String, String)>)) -> PyResult<lines::Table> {
+/// Rows, name, columns; a column is name, source, type.
+type LineTable = (String, String, Vec<(String, String, String)>);
+
+fn line_table((rows, name, columns): LineTable) -> PyResult<lines::Table> {
     let kind = lines::Rows::from_name(&rows);
     let rows = kind.ok_or_else(|| PyValueError::new_err(format!("unknown kind of rows {rows:?}")))?;
     let column = |(name, source, data_type)| lines::Target { name, source, data_type };

@@ -63,7 +63,8 @@ impl Rows {
 
 /// A column of a table: its name, where its values come from, and its type there.
 ///
-/// A source is the name of a column in flight, `=KEY` (the attribute of that key), `$series`, `$occurrence`, `$rest`
+/// A source is the name of a column in flight, `COLUMN=KEY` (the attribute of that key, in a map, else in that column,
+/// whose name may be empty), `$series`, `$occurrence`, `$rest`
 /// (the columns that nothing else names, as JSON), or `$NAME` of a [`buckets::Part`].
 #[derive(Clone, Debug)]
 pub struct Target {

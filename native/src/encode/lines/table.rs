@@ -5,7 +5,7 @@ use hashbrown::HashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    EncodeError, Result, Rows, Table, Target,
+    EncodeError, Result, Table, Target,
     buckets::{Buckets, Part},
     cell::{Cell, member, put_uuid},
     text::{Memo, put_bare, put_json, put_quoted},
@@ -46,12 +46,14 @@ const OF_POINT: [Col; 20] = [
 ];
 
 /// What other columns say already, or the daemon alone: not among the rest.
-const NOT_REST: [Col; 8] = [
+const NOT_REST: [Col; 10] = [
     Col::Id,
     Col::EventType,
     Col::EventName,
     Col::TimestampNs,
     Col::DurationMs,
+    Col::Hour,
+    Col::Day,
     Col::IngestedAt,
     Col::BatchId,
     Col::SchemaVersion,
@@ -102,8 +104,8 @@ const ATTRIBUTES: usize = 1;
 
 enum Value<'a> {
     Text(&'a Cell<'a>, Option<Memo>),
-    /// A place in `Plan::keys`.
-    Entry(usize),
+    /// A place in `Plan::keys`, and the column that has the attribute where no map does.
+    Entry(usize, Option<&'a Cell<'a>>),
     Int(&'a Int64Array),
     IntOfBool(&'a BooleanArray),
     Double(&'a Float64Array),
@@ -190,9 +192,9 @@ impl<'a> Plan<'a> {
         let unfit = |what: &str| {
             EncodeError::new("unexpected_type", &target.name, format!("{what} can not be stored as {data_type}"))
         };
-        if let Some(key) = source.strip_prefix('=') {
+        if let Some((column, key)) = source.split_once('=') {
             self.keys.push(key.as_bytes());
-            return Ok(Some(Value::Entry(self.keys.len() - 1)));
+            return Ok(Some(Value::Entry(self.keys.len() - 1, sources.get(column)?)));
         }
         if let Some(name) = source.strip_prefix('$') {
             return Ok(Some(match (name, data_type) {
@@ -252,16 +254,17 @@ impl<'a> Plan<'a> {
     /// What the series is made of, and what no column names.
     fn add_identity(&mut self, table: &'a Table, sources: &'a Sources<'a>) {
         let is = |col: &[Col], name: &str| Col::from_name(name).is_some_and(|found| col.contains(&found));
-        let named = |name: &str| table.columns.iter().any(|target| target.source == name);
+        let wants_rest = table.columns.iter().any(|target| target.source == "$rest");
+        let column = |target: &'a Target| target.source.split_once('=').map_or(target.source.as_str(), |pair| pair.0);
+        let named = |name: &str| table.columns.iter().any(|target| column(target) == name);
         for (name, cell) in sources.names.iter().zip(&sources.cells) {
             let Some(cell) = cell.as_ref().filter(|_| !name.starts_with('$')) else { continue };
             if !is(&OF_POINT, name) && *name != Col::Labels.name() {
                 self.identity.push((xxh3_64(name.as_bytes()), cell));
             }
             let told = named(name) || is(&NOT_REST, name);
-            let parts = *name == Col::MetricBuckets.name() || *name == Col::MetricQuantiles.name();
-            let derived = *name == Col::Hour.name() || *name == Col::Day.name();
-            if !told && !derived && !(parts && self.buckets.is_some()) && table.rows != Rows::Events {
+            let in_parts = self.buckets.is_some() && is(&[Col::MetricBuckets, Col::MetricQuantiles], name);
+            if wants_rest && !told && !in_parts {
                 self.rest.push((name, cell));
             }
         }
@@ -341,7 +344,7 @@ impl<'a> Plan<'a> {
     fn put_symbol(&self, out: &mut Vec<u8>, state: &mut State, field: &mut Field, row: usize) {
         let before = out.len() - 1;
         let text = match &mut field.value {
-            Value::Entry(key) => self.entry(state, *key),
+            Value::Entry(key, cell) => self.entry(state, *key, *cell, row),
             Value::Text(Cell::Text(texts) | Cell::Json(texts), Some(memo)) if !texts.at(row).is_empty() => {
                 let spelled = memo.get(texts.slot(row), |out| {
                     out.extend_from_slice(&field.lead);
@@ -360,9 +363,16 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn entry(&self, state: &State, key: usize) -> &'a [u8] {
-        let found = state.entries[key].and_then(|(map, entry)| Some(self.maps[map]?.values.at(entry)));
-        found.unwrap_or_default()
+    /// The attribute of a key, wherever it lives.
+    fn entry<'b>(&self, state: &'b mut State, key: usize, cell: Option<&'b Cell>, row: usize) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        match (state.entries[key], cell) {
+            (Some((map, entry)), _) => self.maps[map].map_or(b"", |map| map.values.at(entry)),
+            (None, Some(cell)) => cell.text(row, &mut state.scratch),
+            (None, None) => b"",
+        }
     }
 
     /// Appends a value; false where the row has none.
@@ -392,7 +402,7 @@ impl<'a> Plan<'a> {
                 out.extend_from_slice(&state.rest);
                 out.extend_from_slice(b"}\"");
             }
-            Value::Entry(key) => return put_text(out, self.entry(state, *key)),
+            Value::Entry(key, cell) => return put_text(out, self.entry(state, *key, *cell, row)),
             Value::Text(Cell::Text(texts) | Cell::Json(texts), Some(memo)) if !texts.at(row).is_empty() => {
                 out.extend_from_slice(memo.get(texts.slot(row), |out| put_quoted(out, texts.at(row))));
             }

@@ -1,0 +1,1 @@
+"""The `questdb` exporter, against a real server."""
