@@ -3,7 +3,7 @@
 Everything here is text made from `unified_schema.csv`; nothing talks to a server. Decisions:
 
 * Columns keep the names that they have in the wide table; `series`, `occurrence`, `temporality`, `resource` are
-added, and buckets and quantiles are arrays of doubles in place of JSON.
+  added, and buckets and quantiles are arrays of doubles in place of JSON.
 * QuestDB has no name for a row. `series` is a hash of all that a source says of a point but its times and values, and
   `occurrence` the row's place in the log it came through; with the time they are the table's key, so a row that is
   sent again is the same row, and two points of one series and time stay two.

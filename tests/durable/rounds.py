@@ -22,15 +22,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import duckdb
 import grpc
+from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
 
 from tests.daemon_process import Config, Daemon, otlp_config
 from tests.servers.clickhouse import ClickHouseServer
+from tests.servers.questdb import QuestDBServer, require_questdb
 from tests.servers.s3 import S3Server, require_s3
 
 PLACES = ("note", "stored", "done", "append", "publish", "upload", "checkpoint", "drop")
@@ -54,6 +58,7 @@ class Stored(Protocol):
     """A store under test: what the daemon is told, and what it has in the end."""
 
     exporters: tuple[str, str]
+    signal: str
 
     def config(self) -> Config: ...
     def disturb(self, random: random.Random) -> None: ...
@@ -74,6 +79,7 @@ class Server:
     """A ClickHouse server, killed now and then itself."""
 
     exporters = ("clickhouse", "clickhouse/second")
+    signal = "logs"
 
     def __init__(self, folder: Path) -> None:
         # It comes back on its port, which nobody else may take meanwhile: connections begin at ports from 32768 on.
@@ -102,6 +108,7 @@ class Embedded:
     """The engine within the daemon: it is killed with it."""
 
     exporters = ("clickhouse", "clickhouse/second")
+    signal = "logs"
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "embedded"
@@ -145,6 +152,7 @@ class Archive:
     """Parquet files."""
 
     exporters = ("parquet", "parquet/second")
+    signal = "logs"
 
     def __init__(self, folder: Path) -> None:
         self._paths = {name: folder / name.replace("/", "-") for name in self.exporters}
@@ -167,6 +175,7 @@ class BucketArchive:
     """Parquet files in a bucket, some of them in parts; its server is killed now and then itself."""
 
     exporters = ("parquet", "parquet/second")
+    signal = "logs"
 
     def __init__(self, folder: Path) -> None:
         require_s3()
@@ -187,6 +196,45 @@ class BucketArchive:
 
     def close(self) -> None:
         self._server.stop()
+
+
+class QuestDB:
+    """A QuestDB, killed now and then itself. Numbers are values of gauges, or texts of logs in the wide table."""
+
+    exporters = ("questdb", "questdb/second")
+    signal = "metrics"
+
+    def __init__(self, folder: Path) -> None:
+        require_questdb()
+        # It comes back on its port, as above.
+        self._arguments = ["--data", str(folder / "questdb"), "--http-port", str(quiet_port())]
+        self._server = QuestDBServer.start(*self._arguments)
+
+    def config(self) -> Config:
+        tables = {"metrics_tables": {"gauge": {"name": "gauge"}}, "events_table": {"name": "logs"}}
+        second = {"metrics_tables": {"gauge": {"name": "second_gauge"}}, "events_table": {"name": "second_logs"}}
+        section = {"endpoint": self._server.url, "timeout": "5s", **QUICK}
+        return {"questdb": {**section, **tables}, "questdb/second": {**section, **second}}
+
+    def disturb(self, random: random.Random) -> None:
+        if random.random() < 0.25:
+            self._server.kill()
+            self._server = QuestDBServer.start(*self._arguments)
+
+    def rows(self, exporter: str) -> Counter[int]:
+        prefix = "second_" if exporter.endswith("second") else ""
+        table, column = ("gauge", "metric_value") if self.signal == "metrics" else ("logs", "log_message")
+        found = self._server.rows(prefix + table, f"{column}, count()", f"GROUP BY {column}")
+        return Counter({int(float(number)): times for number, times in found})
+
+    def close(self) -> None:
+        self._server.stop()
+
+
+class QuestDBEvents(QuestDB):
+    """The same with logs, in the wide table."""
+
+    signal = "logs"
 
 
 @dataclass
@@ -216,7 +264,7 @@ class Ledger:
             return self.again.pop() if self.again else None
 
 
-def request(numbers: list[int]) -> bytes:
+def logs(numbers: list[int]) -> Message:
     """Log records whose text is a number, spread over three days."""
     made = ExportLogsServiceRequest()
     scope = made.resource_logs.add().scope_logs.add()
@@ -224,7 +272,31 @@ def request(numbers: list[int]) -> bytes:
         record = scope.log_records.add()
         record.time_unix_nano = BASE_NS + number % 3 * DAY_NS + number
         record.body.string_value = str(number)
-    return made.SerializeToString()
+    return made
+
+
+def metrics(numbers: list[int]) -> Message:
+    """Points whose value is a number, spread over three days; many have one series and one time."""
+    made = ExportMetricsServiceRequest()
+    points = made.resource_metrics.add().scope_metrics.add().metrics.add(name="numbers").gauge.data_points
+    for number in numbers:
+        points.add(time_unix_nano=BASE_NS + number % 3 * DAY_NS + number // 100, as_double=number)
+    return made
+
+
+class Way(NamedTuple):
+    """How requests of a signal are made and sent."""
+
+    request: Callable[[list[int]], Message]
+    stub: Callable[[grpc.Channel], Any]
+    path: str
+    failed: str
+
+
+WAYS = {
+    "logs": Way(logs, LogsServiceStub, "/v1/logs", "exporter_send_failed_log_records"),
+    "metrics": Way(metrics, MetricsServiceStub, "/v1/metrics", "exporter_send_failed_metric_points"),
+}
 
 
 @dataclass(frozen=True)
@@ -258,6 +330,7 @@ class Rounds:
     def __init__(self, store: Stored, folder: Path, seed: int, *, resend: bool = False) -> None:
         self.store = store
         self.resend = resend
+        self.way = WAYS[store.signal]
         self.folder = folder
         self.random = random.Random(seed)
         self.ledger = Ledger()
@@ -266,12 +339,12 @@ class Rounds:
             store.config(),
             processors={"unify": {}},
             extensions={"file_storage": {"directory": "./log", "create_directory": True} | (DEDUP if resend else {})},
-            signals=("logs",),
+            signals=(store.signal,),
         )
         pipelines = self.config["service"]["pipelines"]
         first, second = store.exporters
-        pipelines["logs"] = {**pipelines["logs"], "exporters": [first]}
-        pipelines["logs/second"] = {**pipelines["logs"], "exporters": [second]}
+        pipelines[store.signal] = {**pipelines[store.signal], "exporters": [first]}
+        pipelines[f"{store.signal}/second"] = {**pipelines[store.signal], "exporters": [second]}
 
     def run(self, rounds: int) -> None:
         for _ in range(rounds):
@@ -313,7 +386,7 @@ class Rounds:
         send = self._grpc(daemon) if over_grpc else self._http(daemon)
         while not stop.is_set():
             numbers = self.ledger.to_repeat() or self.ledger.numbers(mine.choice((1, 10, 40, 300)))
-            answered = send(request(numbers))
+            answered = send(self.way.request(numbers))
             self.ledger.note(numbers, answered)
             if not answered:
                 if self.resend:
@@ -323,24 +396,25 @@ class Rounds:
                 stop.wait(0.02)
                 send = self._grpc(daemon) if over_grpc else self._http(daemon)
 
-    def _grpc(self, daemon: Daemon) -> Callable[[bytes], bool]:
-        stub = LogsServiceStub(grpc.insecure_channel(daemon.grpc_endpoint))
+    def _grpc(self, daemon: Daemon) -> Callable[[Message], bool]:
+        stub = self.way.stub(grpc.insecure_channel(daemon.grpc_endpoint))
 
-        def send(body: bytes) -> bool:
+        def send(request: Message) -> bool:
             try:
-                answer = stub.Export(ExportLogsServiceRequest.FromString(body), timeout=ANSWER_WITHIN_S)
+                answer = stub.Export(request, timeout=ANSWER_WITHIN_S)
             except grpc.RpcError:
                 return False
-            return not answer.partial_success.rejected_log_records
+            return not answer.HasField("partial_success")
 
         return send
 
-    def _http(self, daemon: Daemon) -> Callable[[bytes], bool]:
+    def _http(self, daemon: Daemon) -> Callable[[Message], bool]:
         connection = http.client.HTTPConnection(daemon.http_endpoint, timeout=ANSWER_WITHIN_S)
+        headers = {"Content-Type": "application/x-protobuf"}
 
-        def send(body: bytes) -> bool:
+        def send(request: Message) -> bool:
             try:
-                connection.request("POST", "/v1/logs", body, {"Content-Type": "application/x-protobuf"})
+                connection.request("POST", self.way.path, request.SerializeToString(), headers)
                 answer = connection.getresponse()
                 answer.read()
             except (OSError, http.client.HTTPException):
@@ -354,12 +428,12 @@ class Rounds:
         daemon = Daemon.start(self.config, self.folder, module="tests.durable.small")
         try:
             while (numbers := self.ledger.to_repeat()) is not None:
-                assert self._http(daemon)(request(numbers))
+                assert self._http(daemon)(self.way.request(numbers))
                 self.ledger.note(numbers, answered=True)
             daemon.wait_until(
                 lambda: not daemon.metric("exporter_lag_rows"), RECOVERED_WITHIN_S, "everything is stored"
             )
-            for counter in ("exporter_dead_letter_rows", "file_storage_lost_rows", "exporter_send_failed_log_records"):
+            for counter in ("exporter_dead_letter_rows", "file_storage_lost_rows", self.way.failed):
                 assert not daemon.metric(counter), (counter, daemon.output())
             assert daemon.drain() == 0, daemon.output()
         finally:

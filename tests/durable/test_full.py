@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon_process import Config, Daemon, otlp_config
-from tests.durable.rounds import Ledger, quiet_port, request
+from tests.durable.rounds import Ledger, logs, quiet_port
 from tests.servers.clickhouse import ClickHouseServer
 
 MIB = 1 << 20
@@ -33,7 +33,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def send(daemon: Daemon, ledger: Ledger, rows: int = 2000) -> int:
     """The status of one request; what was answered is noted."""
     numbers = ledger.numbers(rows)
-    answer = daemon.post("logs", request(numbers))
+    answer = daemon.post("logs", logs(numbers).SerializeToString())
     ledger.note(numbers, answer.status == 200)
     if answer.status != 200:
         assert answer.status == 503, answer

@@ -9,13 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.durable.rounds import Archive, BucketArchive, Embedded, Rounds, Server, Stored, Summary
+from tests.durable.rounds import (
+    Archive,
+    BucketArchive,
+    Embedded,
+    QuestDB,
+    QuestDBEvents,
+    Rounds,
+    Server,
+    Stored,
+    Summary,
+)
 
 STORES: dict[str, Callable[[Path], Stored]] = {
     "server": Server,
     "embedded": Embedded,
     "parquet": Archive,
     "bucket": BucketArchive,
+    "questdb": QuestDB,
+    "questdb_events": QuestDBEvents,
 }
 
 
