@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from colonnade.daemon.configuration import Configuration, load
 from colonnade.daemon.configuration.model import SECTIONS
@@ -78,7 +78,15 @@ class Sample:
     def signals(self) -> list[Signal]:
         """Of the pipelines that it can stand in; for a connector: at whose end."""
         taken = self.factory.signals or frozenset(pair[0] for pair in self.factory.connects)
-        return [signal for signal in SIGNALS if signal in taken]
+        return [signal for signal in SIGNALS if signal in taken and takes(self.factory, self.settings, signal)]
+
+
+def takes(factory: Factory, settings: Document | None, signal: Signal) -> bool:
+    """Whether a component of these settings serves a signal of its factory; settings that are wrong are told first."""
+    try:
+        return factory.lacks is None or not factory.lacks(factory.config.model_validate(settings or {}), signal)
+    except ValidationError:
+        return True
 
 
 def blocks(factory: Factory) -> list[Document]:
@@ -231,10 +239,11 @@ def file_of(
         return document
     for signal in SIGNALS:
         if kind == "extension" or signal in factory.signals:
+            fit = [key for key in keys if kind == "extension" or takes(factory, section[key], signal)]
             pipelines[signal] = {
-                "receivers": keys if kind == "receiver" else ["feed"],
-                "processors": keys if kind == "processor" else [],
-                "exporters": keys if kind == "exporter" else ["catch"],
+                "receivers": fit if kind == "receiver" else ["feed"],
+                "processors": fit if kind == "processor" else [],
+                "exporters": fit if kind == "exporter" and fit else ["catch"],
             }
     return document
 
