@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
+from colonnade.pipeline.errors import Permanent
 from tests.questdb.kit import BASE_NS, config_of, metric, rows_of, running, slice_of
 from tests.servers.questdb import QuestDBServer
 
@@ -182,8 +183,6 @@ async def test_numbers_that_questdb_does_not_have_are_told_beside(
 async def test_times_that_questdb_does_not_have_are_refused(
     time: int, questdb_server: QuestDBServer, questdb_prefix: str
 ) -> None:
-    from colonnade.pipeline.errors import Permanent
-
     request = ExportMetricsServiceRequest()
     metric(request, "m", **SHOP).gauge.data_points.add(time_unix_nano=time % 2**64, as_double=1)
     rows = rows_of(request)

@@ -19,8 +19,8 @@ DATA = frozenset({400, 413, 422})
 AUTH = frozenset({401, 403})
 NOT_THERE = frozenset({404, 405})
 
-# The server quotes values after these words.
-_QUOTED = re.compile(r"(value|timestamp): .*?(?=;|$)", re.DOTALL)
+# The server quotes values after these words; one of text may hold anything.
+_QUOTED = re.compile(r"(value: ).*|(timestamp: )[^;]*", re.DOTALL)
 _LINES = re.compile(r"^.*errors encountered on line\(s\):\s*", re.DOTALL)
 
 
@@ -48,7 +48,7 @@ class StoreError(Exception):
         """Without anything of the rows."""
         if not self.status:
             return self.message[:300]
-        text = _QUOTED.sub(r"\1: [not shown]", _LINES.sub("", self.message)).strip()
+        text = _QUOTED.sub(r"\1\2[not shown]", _LINES.sub("", self.message)).strip()
         return f"answered {self.status}" + (f": {text[:300]}" if text else "")
 
     def outcome(self) -> ColonnadeError:
