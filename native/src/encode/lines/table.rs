@@ -278,11 +278,19 @@ impl<'a> Plan<'a> {
             let row = *row as usize;
             self.next(&mut state, row);
             out.extend_from_slice(&self.head);
-            for field in &mut symbols {
-                out.push(b',');
-                self.put_symbol(out, &mut state, field, row);
+            let mut unfit = Vec::new();
+            for (at, field) in symbols.iter_mut().enumerate() {
+                if !self.put_symbol(out, &mut state, field, row) {
+                    out.pop();
+                    unfit.push(at);
+                }
             }
             out.push(b' ');
+            for field in unfit.into_iter().map(|at| &symbols[at]) {
+                out.extend_from_slice(&field.lead);
+                put_quoted(out, self.symbol(&mut state, &field.value, row));
+                out.push(b',');
+            }
             for field in &mut fields {
                 let before = out.len();
                 out.extend_from_slice(&field.lead);
@@ -341,25 +349,30 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn put_symbol(&self, out: &mut Vec<u8>, state: &mut State, field: &mut Field, row: usize) {
-        let before = out.len() - 1;
-        let text = match &mut field.value {
-            Value::Entry(key, cell) => self.entry(state, *key, *cell, row),
-            Value::Text(Cell::Text(texts) | Cell::Json(texts), Some(memo)) if !texts.at(row).is_empty() => {
-                let spelled = memo.get(texts.slot(row), |out| {
-                    out.extend_from_slice(&field.lead);
-                    put_bare(out, texts.at(row));
-                });
-                return out.extend_from_slice(spelled);
+    /// Appends a symbol, where the row has one. A bare NUL is refused by the server and a quoted one is not, so such a
+    /// symbol is left for the fields (false).
+    fn put_symbol(&self, out: &mut Vec<u8>, state: &mut State, field: &mut Field, row: usize) -> bool {
+        let Field { lead, value } = field;
+        if let Value::Text(Cell::Text(texts) | Cell::Json(texts), Some(memo)) = value {
+            if !texts.at(row).is_empty() {
+                let spelled = memo.get(texts.slot(row), |out| put_lead(out, lead, texts.at(row)));
+                out.extend_from_slice(spelled);
             }
+            return !out.ends_with(b"\0");
+        }
+        let text = self.symbol(state, value, row);
+        if !text.is_empty() {
+            put_lead(out, lead, text);
+        }
+        !out.ends_with(b"\0")
+    }
+
+    /// The text of a symbol, empty where there is none.
+    fn symbol<'b>(&'b self, state: &'b mut State, value: &'b Value, row: usize) -> &'b [u8] {
+        match value {
+            Value::Entry(key, cell) => self.entry(state, *key, *cell, row),
             Value::Text(cell, _) => cell.text(row, &mut state.scratch),
             _ => b"",
-        };
-        if text.is_empty() {
-            out.truncate(before);
-        } else {
-            out.extend_from_slice(&field.lead);
-            put_bare(out, text);
         }
     }
 
@@ -470,6 +483,16 @@ fn hash(map: &StoredMap, row: usize) -> u64 {
         let key = xxh3_64(map.keys.at(entry));
         sum.wrapping_add(xxhash_rust::xxh3::xxh3_64_with_seed(map.values.at(entry), key))
     })
+}
+
+/// `,name=text`, or a NUL alone for what can not be bare.
+fn put_lead(out: &mut Vec<u8>, lead: &[u8], text: &[u8]) {
+    if memchr::memchr(0, text).is_some() {
+        return out.push(0);
+    }
+    out.push(b',');
+    out.extend_from_slice(lead);
+    put_bare(out, text);
 }
 
 fn put_text(out: &mut Vec<u8>, text: &[u8]) -> bool {

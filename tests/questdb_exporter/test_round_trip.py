@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from colonnade.pipeline.errors import Permanent
-from tests.questdb.kit import BASE_NS, config_of, metric, rows_of, running, slice_of
+from tests.questdb_exporter.kit import BASE_NS, config_of, metric, rows_of, running, slice_of
 from tests.servers.questdb import QuestDBServer
 
 SHOP = {"service_name": "shop", "service_instance_id": "a-1", "host_name": "web 1"}

@@ -19,8 +19,8 @@ from colonnade.pipeline.sender import Sender, slice_limits
 from tests.clickhouse.rows import batch
 from tests.daemon_process import free_port
 from tests.pipeline.kit import FAST_RETRY, FakeHost, until
-from tests.questdb.kit import config_of, exporter_of, rows_of, running, slice_of
-from tests.questdb.test_round_trip import gauges
+from tests.questdb_exporter.kit import config_of, exporter_of, rows_of, running, slice_of
+from tests.questdb_exporter.test_round_trip import gauges
 from tests.servers.questdb import QuestDBServer, require_questdb
 
 REFUSED = "failed to parse line protocol:errors encountered on line(s):\nerror in line 1: "
