@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from itertools import product
 from typing import Literal
 
-Store = Literal["nop", "clickhouse", "embedded", "parquet", "forget"]
+Store = Literal["nop", "clickhouse", "embedded", "parquet", "questdb", "forget"]
 Protocol = Literal["http", "grpc"]
 Signal = Literal["traces", "logs", "metrics", "gauges"]
 Encoding = Literal["none", "gzip", "zstd"]
@@ -84,8 +84,9 @@ def _matrix() -> Iterator[Case]:
 
 
 def _others() -> Iterator[Case]:
-    for store in ("nop", "clickhouse"):
+    for store in ("nop", "clickhouse", "questdb"):
         yield Case(f"{store}.http.gauges.512.none", store=store, signal="gauges")
+    yield Case("questdb.http.metrics.512.none", store="questdb", signal="metrics")
     for rows in (512, 10):
         yield Case(f"durable.http.traces.{rows}.none", store="clickhouse", rows=rows, durable=True)
     protocols: tuple[Protocol, ...] = ("http", "grpc")

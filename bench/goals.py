@@ -36,6 +36,8 @@ GOALS: dict[str, Goal] = {
     "clickhouse.http.logs.512.none": Goal(cpu_s_per_m=1.2, store_cpu_s_per_m=3, sum_cpu_s_per_m=4.2),
     "clickhouse.http.traces.10.none": Goal(cpu_s_per_m=5),
     "clickhouse.http.gauges.512.none": Goal(cpu_s_per_m=1.2),
+    "questdb.http.gauges.512.none": Goal(cpu_s_per_m=2.5),
+    "questdb.http.metrics.512.none": Goal(cpu_s_per_m=2.5),
     "parquet.http.traces.512.none": Goal(cpu_s_per_m=4.5),
     "durable.http.traces.512.none": Goal(cpu_s_per_m=3.0),
     "durable.http.traces.10.none": Goal(cpu_s_per_m=7),

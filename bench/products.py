@@ -12,9 +12,10 @@ from typing import Any
 from bench import forget
 from bench.cases import NOUNS, Case
 from bench.load import ROOT
-from bench.stores import POLL_S, STANDS_STILL_S, Embedded, Parquet, Server, Store, wait_rows
+from bench.stores import POLL_S, STANDS_STILL_S, Embedded, Parquet, QuestDB, Server, Store, wait_rows
 from tests.daemon_process import READY_LINE, Daemon, free_port
 from tests.servers.clickhouse import ClickHouseServer
+from tests.servers.questdb import QuestDBServer
 
 # Closing files is part of the figure, and a round should not wait for it as long as an archive may.
 PARQUET_ROLL = {"max_age": "5s"}
@@ -30,6 +31,7 @@ class Stores(ExitStack):
     def __init__(self) -> None:
         super().__init__()
         self._clickhouse: dict[str, ClickHouseServer] = {}
+        self._questdb: dict[str, QuestDBServer] = {}
 
     def clickhouse(self, product: str) -> ClickHouseServer:
         """A server of the product's own: what one has it do must not be counted as another's."""
@@ -37,6 +39,13 @@ class Stores(ExitStack):
             self._clickhouse[product] = ClickHouseServer.start()
             self.callback(self._clickhouse[product].stop)
         return self._clickhouse[product]
+
+    def questdb(self, product: str) -> QuestDBServer:
+        """The same of QuestDB."""
+        if product not in self._questdb:
+            self._questdb[product] = QuestDBServer.start()
+            self.callback(self._questdb[product].stop)
+        return self._questdb[product]
 
 
 class Running(ABC):
@@ -150,6 +159,9 @@ class Colonnade(Product):
                 port = free_port()
                 extensions["clickhouse_query"] = {"endpoint": f"127.0.0.1:{port}"}
                 return {"clickhouse": {"endpoint": f"embedded:{folder / 'clickhouse'}"}}, Embedded(port)
+            case "questdb":
+                tables = QuestDB(stores.questdb(self.name))
+                return {"questdb": {"endpoint": tables.url, "events_table": {"name": "events"}}}, tables
             case "parquet":
                 archive = folder / "archive"
                 return {"parquet": {"path": str(archive), "roll": PARQUET_ROLL}}, Parquet(archive)

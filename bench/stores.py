@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from bench.process import cpu_s
 from tests.servers.clickhouse import ClickHouseServer
+from tests.servers.questdb import QuestDBServer
 
 POLL_S = 0.5
 # A store that takes nothing more for so long will not.
@@ -105,6 +106,36 @@ class Embedded(Store):
     def rows(self) -> int:
         with urllib.request.urlopen(self._url, timeout=60) as reply:
             return int(json.loads(reply.read())["rows"])
+
+
+class QuestDB(Store):
+    """Tables of a QuestDB that serves nothing else meanwhile."""
+
+    def __init__(self, server: QuestDBServer) -> None:
+        self._server = server
+        self.close()
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    def rows(self) -> int:
+        return sum(self._server.rows(table, "count()")[0][0] for table in self._tables())
+
+    def cpu_s(self) -> float:
+        return cpu_s(self._server.info["pid"])
+
+    def quiet(self) -> None:
+        """Waits until what was written shows."""
+        for table in self._tables():
+            self._server.applied(table)
+
+    def close(self) -> None:
+        for table in self._tables():
+            self._server.query(f'DROP TABLE "{table}"')
+
+    def _tables(self) -> list[str]:
+        return [name for (name,) in self._server.query("SELECT table_name FROM tables() WHERE walEnabled")]
 
 
 class Parquet(Store):
