@@ -385,6 +385,24 @@ class AttributeEdit:
     def apply(self, batch: Batch) -> Batch:
         """The changed batch; the same one, payloads and all, where nothing changed."""
 
+class ProbabilisticSampler:
+    """Keeps spans or log records by probability, and notes in what is kept how it was chosen."""
+
+    def __init__(
+        self,
+        mode: Literal["hash_seed", "proportional", "equalizing"],
+        percentage: float,
+        *,
+        hash_seed: int = 0,
+        fail_closed: bool = True,
+        precision: int = 4,
+        by_trace_id: bool = True,
+        attribute: str | None = None,
+        priority: str | None = None,
+    ) -> None: ...
+    def sample(self, batch: Batch) -> tuple[Batch | None, list[tuple[str, bool, int]]]:
+        """What is kept (None: nothing), and what decided: (policy, whether it was to keep them, rows)."""
+
 class Columns:
     """Columns that are no batch; `pyarrow.record_batch(columns)` imports them without copying."""
 

@@ -143,6 +143,15 @@ TABLE: tuple[Instrument, ...] = (
         "How long ago a geo database was made, by its own word.",
         ("processor", "file"),
     ),
+    *(
+        Instrument(
+            f"processor_probabilistic_sampler_count_{signal}_sampled",
+            "counter",
+            f"Number of {words} that were sampled or not, by what decided.",
+            ("processor", "policy", "sampled"),
+        )
+        for signal, words in (("traces", "spans"), ("logs", "log records"))
+    ),
     *_per_noun("exporter_sent", "Number of {} stored.", _EXPORTER),
     *_per_noun(
         "exporter_send_failed", "Number of {} that a store refused for good or that retry gave up on.", _EXPORTER

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, DictionaryArray, FixedSizeBinaryArray, Int32Array, MapArray, StringArray,
-    UInt32Array, cast::AsArray, new_empty_array, new_null_array, types::Int32Type,
+    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Int32Array, MapArray,
+    StringArray, UInt32Array, cast::AsArray, new_empty_array, new_null_array, types::Int32Type,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef};
+use arrow_select::filter::FilterBuilder;
 use hashbrown::HashMap;
 
 use crate::{
@@ -65,6 +66,33 @@ pub fn take(batch: &Batch, indices: &[u32]) -> Result<Batch, ArrowError> {
     let fields = batch.columns.schema().fields().iter().cloned().collect();
     let columns = record_batch(fields, arrays, indices.len())?;
     Ok(Batch { signal: batch.signal, columns, runs: runs_of(batch, indices), completed: batch.completed })
+}
+
+/// The rows that are to be kept, in order. Where that is all of them the batch itself, payloads and all.
+pub fn filter(batch: &Batch, keep: &[bool]) -> Result<Batch, ArrowError> {
+    if keep.len() != batch.rows() {
+        return Err(ArrowError::InvalidArgumentError(format!("{} verdicts on {} rows", keep.len(), batch.rows())));
+    }
+    if keep.iter().all(|kept| *kept) {
+        return Ok(batch.clone());
+    }
+    let mask = BooleanArray::from(keep.to_vec());
+    let chosen = FilterBuilder::new(&mask).optimize().build();
+    let arrays = batch.columns.columns().iter().map(|array| chosen.filter(array)).collect::<Result<Vec<_>, _>>()?;
+    let fields = batch.columns.schema().fields().iter().cloned().collect();
+    let (mut runs, mut row) = (Vec::new(), 0);
+    for run in &batch.runs {
+        let verdicts = &keep[row..row + run.rows];
+        row += run.rows;
+        let rows = verdicts.iter().filter(|kept| **kept).count();
+        if rows > 0 {
+            let source = if rows == run.rows { run.source.clone() } else { run.source.without_payload() };
+            runs.push(Run { rows, source });
+        }
+    }
+    let rows = runs.iter().map(|run| run.rows).sum();
+    let columns = record_batch(fields, arrays, rows)?;
+    Ok(Batch { signal: batch.signal, columns, runs, completed: batch.completed })
 }
 
 fn runs_of(batch: &Batch, indices: &[u32]) -> Vec<Run> {

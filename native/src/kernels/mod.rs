@@ -5,5 +5,6 @@ pub mod columns;
 pub mod edit;
 pub mod enrich;
 pub mod ids;
+pub mod sampling;
 pub mod unify;
 pub mod url;

@@ -10,6 +10,7 @@ mod ipc;
 mod kernels;
 mod listen;
 mod mapping;
+mod sampling;
 mod send;
 
 use pyo3::prelude::*;
@@ -28,5 +29,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     kernels::register(module)?;
     listen::register(module)?;
     mapping::register(module)?;
+    sampling::register(module)?;
     send::register(module)
 }

@@ -192,7 +192,7 @@ impl<'a> Rewriter<'a> {
     pub fn copy_rows(&mut self, until: usize) {
         let from = self.row;
         let Some(map) = self.map else {
-            self.ends.resize(until, self.keys.ends.len() as i32);
+            self.ends.resize(self.ends.len() + until - from, self.keys.ends.len() as i32);
             self.row = until;
             return;
         };
@@ -200,6 +200,14 @@ impl<'a> Rewriter<'a> {
         self.copy_entries(map.offsets[until] as usize);
         self.ends.extend(map.offsets[from + 1..=until].iter().map(|end| end + before));
         self.row = until;
+    }
+
+    /// Leaves all rows before this one out, after those that were taken over before.
+    pub fn drop_rows(&mut self, until: usize) {
+        self.row = until;
+        if let Some(map) = self.map {
+            self.entry = map.offsets[until] as usize;
+        }
     }
 
     /// Takes over all entries before this one.
