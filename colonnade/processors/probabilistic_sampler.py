@@ -3,7 +3,7 @@
     processors:
       probabilistic_sampler:
         mode: proportional
-        sampling_percentage: 15
+        sampling_percentage: 50
 
 Every span or record is decided by itself, by what all of its trace share: instances with one configuration keep the
 same traces, and what a lower percentage keeps, a higher one keeps, too. `mode` says by what:

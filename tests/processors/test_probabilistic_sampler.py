@@ -406,7 +406,7 @@ def test_wrong_sections_are_refused(section: dict[str, Any]):
 def test_sections_of_the_documentation_load():
     documented = (probabilistic_sampler.__doc__ or "").split("\n\n")[1]
     section = yaml.safe_load(documented)["processors"]["probabilistic_sampler"]
-    assert Config.model_validate(section).sampling_percentage == 15
+    assert Config.model_validate(section).sampling_percentage == 50
     for more in ({"mode": ""}, {"sampling_percentage": 0}, {"sampling_percentage": 250}, {"sampling_precision": 14}):
         Config.model_validate({**section, **more})
 
