@@ -7,8 +7,7 @@ whether a key is good: senders are told to come again, because most of them drop
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
+from colonnade.pipeline.bucket import Bucket
 from colonnade.pipeline.component import Host
 from colonnade.pipeline.settings import Duration, Settings
 from colonnade.pipeline.values import Secret
@@ -58,25 +58,6 @@ class KeySettings(Settings):
     reload_interval: Duration = Field(default=RELOAD_S, gt=0, description="How often the file is looked at.")
 
 
-class Bucket:
-    """Tokens that come by and by."""
-
-    def __init__(self, limit: RateLimit, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._most = limit.requests_per_second, float(limit.burst or max(limit.requests_per_second, 1.0))
-        self._clock = clock
-        self._tokens, self._at_s = self._most, clock()
-
-    def take(self) -> float:
-        """Takes one; else how many seconds until there is one."""
-        now_s = self._clock()
-        self._tokens = min(self._most, self._tokens + (now_s - self._at_s) * self._rate)
-        self._at_s = now_s
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return 0.0
-        return (1 - self._tokens) / self._rate
-
-
 class KeyRegistry:
     """Finds keys. `loaded` is false until the file, if there is one, was read once."""
 
@@ -114,7 +95,8 @@ class KeyRegistry:
         """Takes a token of the key's bucket; else how many seconds until there is one."""
         if key.rate_limit is None:
             return 0.0
-        bucket = self._buckets.setdefault(key.key.reveal(), Bucket(key.rate_limit))
+        limit = key.rate_limit
+        bucket = self._buckets.setdefault(key.key.reveal(), Bucket(limit.requests_per_second, limit.burst))
         return bucket.take()
 
     async def _watch(self, host: Host) -> None:

@@ -152,6 +152,8 @@ TABLE: tuple[Instrument, ...] = (
         )
         for signal, words in (("traces", "spans"), ("logs", "log records"))
     ),
+    *_per_noun("processor_rate_limit_accepted", "Number of {} let through by the rate limit.", ("processor",)),
+    *_per_noun("processor_rate_limit_refused", "Number of {} refused by the rate limit.", ("processor",)),
     *_per_noun("exporter_sent", "Number of {} stored.", _EXPORTER),
     *_per_noun(
         "exporter_send_failed", "Number of {} that a store refused for good or that retry gave up on.", _EXPORTER
