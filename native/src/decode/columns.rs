@@ -40,6 +40,13 @@ impl Texts {
         self.close();
     }
 
+    /// Adds texts that were put together before.
+    fn extend(&mut self, other: &Texts) {
+        let end = self.data.len() as i32;
+        self.ends.extend(other.ends.iter().map(|at| at + end));
+        self.data.extend_from_slice(&other.data);
+    }
+
     fn get(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
         &self.data[start..self.ends[index] as usize]
@@ -254,6 +261,28 @@ impl<T: Default + Copy> Numbers<T> {
     }
 }
 
+/// Entries of text that many rows have alike.
+#[derive(Default)]
+pub struct Fragment {
+    keys: Texts,
+    texts: Texts,
+}
+
+impl Fragment {
+    pub fn push(&mut self, key: &[u8], text: &[u8]) {
+        if key.first() == Some(&b'$') {
+            self.keys.data.push(b'$');
+        }
+        self.keys.push(key);
+        self.texts.push(text);
+    }
+
+    /// Bytes that a row with these entries takes.
+    pub fn nbytes(&self) -> usize {
+        self.keys.data.len() + self.texts.data.len() + self.keys.len() * 9
+    }
+}
+
 /// A map column: the user's keys with a leading `$` doubled, ours as they are.
 #[derive(Default)]
 pub struct Entries {
@@ -293,6 +322,13 @@ impl Entries {
         let kind = if value > i64::MAX as u64 { ValueKind::String } else { ValueKind::Int };
         self.key(key.as_bytes(), false, kind);
         self.texts.push(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    /// Adds entries that were put together before.
+    pub fn extend(&mut self, fragment: &Fragment) {
+        self.keys.extend(&fragment.keys);
+        self.texts.extend(&fragment.texts);
+        self.kinds.resize(self.kinds.len() + fragment.keys.len(), ValueKind::String as u8);
     }
 
     pub fn end_row(&mut self, row: usize) {

@@ -28,6 +28,7 @@ pub mod keys;
 mod logs;
 mod metrics;
 mod record;
+pub mod remote_write;
 pub mod reserved;
 pub mod semantics;
 mod traces;

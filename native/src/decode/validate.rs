@@ -11,7 +11,7 @@ use super::{
         EXPORT_LOGS_SERVICE_REQUEST, EXPORT_METRICS_SERVICE_REQUEST, EXPORT_TRACE_SERVICE_REQUEST, Field, Label,
         Message, Type,
     },
-    wire::{Cursor, Value, is_ascii},
+    wire::{Cursor, MAX_LEVELS, Value, is_ascii},
 };
 use crate::batch::Signal;
 
@@ -46,6 +46,13 @@ struct Fault {
     path: Vec<String>,
 }
 
+impl Fault {
+    fn told(mut self) -> DecodeError {
+        self.path.reverse();
+        DecodeError { offset: self.offset, path: self.path.join("."), message: self.message }
+    }
+}
+
 type Result<T> = std::result::Result<T, Box<Fault>>;
 
 struct Walker<'a> {
@@ -70,11 +77,15 @@ pub fn check(signal: Signal, body: &[u8], limits: Limits) -> std::result::Result
     let mut walker = Walker { body, metrics: signal == Signal::Metrics, limits, rows: 0, copied: 0 };
     match walker.message(request, Place::Request, 0, body.len(), 1) {
         Ok(()) => Ok(walker.rows),
-        Err(mut fault) => {
-            fault.path.reverse();
-            Err(DecodeError { offset: fault.offset, path: fault.path.join("."), message: fault.message })
-        }
+        Err(fault) => Err(fault.told()),
     }
+}
+
+/// Whether these bytes are such a message that stands at this level of a body.
+pub fn check_message(message: &'static Message, bytes: &[u8], level: u32) -> std::result::Result<(), DecodeError> {
+    let limits = Limits { max_depth: MAX_LEVELS as u32, max_attributes: u32::MAX };
+    let mut walker = Walker { body: bytes, metrics: false, limits, rows: 0, copied: 0 };
+    walker.message(message, Place::Inside, 0, bytes.len(), level).map_err(|fault| fault.told())
 }
 
 fn fault<T>(offset: usize, message: impl Into<String>) -> Result<T> {

@@ -48,10 +48,10 @@ pub struct Message {
     places: [u8; HIGHEST_NUMBER + 1],
 }
 
-const HIGHEST_NUMBER: usize = 16;
+const HIGHEST_NUMBER: usize = 17;
 
 impl Message {
-    const fn of(fields: &'static [Field]) -> Message {
+    pub const fn of(fields: &'static [Field]) -> Message {
         let (mut places, mut at) = ([0u8; HIGHEST_NUMBER + 1], 0);
         while at < fields.len() {
             places[fields[at].number as usize] = at as u8 + 1;
@@ -68,11 +68,11 @@ impl Message {
     }
 }
 
-const fn plain(name: &'static str, number: u32, kind: Type) -> Field {
+pub const fn plain(name: &'static str, number: u32, kind: Type) -> Field {
     Field { name, number, label: Label::Plain, kind, attributes: false }
 }
 
-const fn explicit(name: &'static str, number: u32, kind: Type) -> Field {
+pub const fn explicit(name: &'static str, number: u32, kind: Type) -> Field {
     Field { name, number, label: Label::Explicit, kind, attributes: false }
 }
 
@@ -81,7 +81,7 @@ const fn attributes(number: u32) -> Field {
     Field { name: "attributes", number, label: Label::Repeated, kind, attributes: true }
 }
 
-const fn repeated(name: &'static str, number: u32, kind: Type) -> Field {
+pub const fn repeated(name: &'static str, number: u32, kind: Type) -> Field {
     Field { name, number, label: Label::Repeated, kind, attributes: false }
 }
 
