@@ -152,6 +152,7 @@ class Route:
 
     `kind`: `otlp_http`, `otlp_grpc` or `python`. `entry` names who takes them. `max_body_bytes` bounds the body as it
     comes and decompressed. With `auth_header` a request waits, its body unread, for the verdict on that header's value.
+    `share_status`: of a tenant over its share of the queue.
     """
 
     def __init__(
@@ -167,6 +168,7 @@ class Route:
         tenant_header: str | None = None,
         auth_header: str | None = None,
         include_metadata: bool = False,
+        share_status: int = 429,
     ) -> None: ...
 
 class ServerOptions:
@@ -367,6 +369,21 @@ def decode(
     whole: bool = False,
 ) -> tuple[Batch, list[tuple[int, str, int, str]]]:
     """The rows of all OTLP requests, and those refused: (index, message, offset, path)."""
+
+def decode_remote_write(
+    version: Literal[1, 2],
+    body: bytes,
+    *,
+    max_bytes: int,
+    tenant: str = "",
+    metadata: list[tuple[str, str]] = ...,
+    help: bool = False,
+) -> tuple[Batch, tuple[int, int, int], int, list[tuple[str, int]], list[str]]:
+    """The rows of a request of Prometheus remote write, packed by snappy: the samples, histograms and exemplars taken,
+    how many of those came before in the request, how many were left out, by reason, and what was wrong with them.
+
+    Raises NativeError (`corrupt`, `too_large`, `malformed`) where the request is none.
+    """
 
 def validate(signal: str, payload: bytes) -> int:
     """How many rows an OTLP request has. Raises NativeError (`malformed`) where it is none."""

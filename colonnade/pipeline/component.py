@@ -335,7 +335,10 @@ RouteKind = Literal["otlp_http", "otlp_grpc", "python"]
 
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
-    """One route of a receiver, as data. `tenant_header` wins over `tenant` where the request has it."""
+    """One route of a receiver, as data. `tenant_header` wins over `tenant` where the request has it.
+
+    `share_status` is the answer to a tenant over its share of the listener's queue.
+    """
 
     method: str
     path: str
@@ -344,6 +347,7 @@ class RouteSpec:
     tenant: str = ""
     tenant_header: str | None = None
     include_metadata: bool = False
+    share_status: int = 429
 
 
 @dataclass(frozen=True, slots=True)

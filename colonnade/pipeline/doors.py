@@ -179,6 +179,7 @@ class Doors:
                 tenant_header=route.tenant_header,
                 auth_header=_auth_header(opening) if route.method != "OPTIONS" else None,
                 include_metadata=route.include_metadata,
+                share_status=route.share_status,
             )
             for opening in openings
             if opening.entry.server.address == address

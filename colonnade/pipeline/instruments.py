@@ -54,6 +54,19 @@ TABLE: tuple[Instrument, ...] = (
     Instrument(
         "receiver_duplicate_events", "counter", "Events that came before, and were not stored again.", _RECEIVER
     ),
+    Instrument(
+        "receiver_rejected_metric_points",
+        "counter",
+        "Samples, histograms and exemplars that were not taken, by code.",
+        (*_RECEIVER, "code"),
+        "normal",
+    ),
+    Instrument(
+        "receiver_duplicate_metric_points",
+        "counter",
+        "Samples that came before in the same request, and were not stored again.",
+        _RECEIVER,
+    ),
     Instrument("receiver_requests", "counter", "Requests by outcome.", (*_RECEIVER, "outcome"), "normal"),
     Instrument(
         "receiver_requests_refused_undecoded",

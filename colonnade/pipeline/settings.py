@@ -365,6 +365,20 @@ class HTTPServer(Settings):
         return self
 
 
+class Tenant(Settings):
+    """`tenant`: whose rows a request brings."""
+
+    header: str = Field(default="", description="Request header (gRPC: metadata key) that names the tenant.")
+    default: str = Field(default="", description="Tenant of requests without it; empty: unify's default_ns.")
+
+    @field_validator("header")
+    @classmethod
+    def _header(cls, name: str) -> str:
+        if name and not all(c.isalnum() or c in "-_.!#$%&'*+^`|~" for c in name):
+            raise ValueError(f"not a header name: {name!r}")
+        return name.lower()
+
+
 class KeepaliveServerParameters(Settings):
     """`keepalive.server_parameters`."""
 

@@ -50,7 +50,7 @@ from colonnade.pipeline.component import (
     Signal,
     signals,
 )
-from colonnade.pipeline.settings import MIB, Duration, GRPCServer, HTTPServer, OptionalSection, Settings
+from colonnade.pipeline.settings import MIB, Duration, GRPCServer, HTTPServer, OptionalSection, Settings, Tenant
 
 GRPC_METHODS: Final[dict[Signal, str]] = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -105,20 +105,6 @@ class Protocols(Settings):
 
     grpc: OptionalSection[GRPCProtocol] = Field(default=None, description="OTLP/gRPC.")
     http: OptionalSection[HTTPProtocol] = Field(default=None, description="OTLP/HTTP, protobuf and JSON.")
-
-
-class Tenant(Settings):
-    """`tenant`: whose rows a request brings."""
-
-    header: str = Field(default="", description="Request header (gRPC: metadata key) that names the tenant.")
-    default: str = Field(default="", description="Tenant of requests without it; empty: unify's default_ns.")
-
-    @field_validator("header")
-    @classmethod
-    def _header(cls, name: str) -> str:
-        if name and not all(c.isalnum() or c in "-_.!#$%&'*+^`|~" for c in name):
-            raise ValueError(f"not a header name: {name!r}")
-        return name.lower()
 
 
 class Config(Settings):

@@ -240,7 +240,7 @@ fn totals(pass: &mut Pass, point: &[u8], min: u32, max: u32) {
     }
 }
 
-fn list<T: Copy>(out: &mut Vec<u8>, name: &[u8], values: &[T], write: impl Fn(&mut Vec<u8>, T)) {
+pub fn list<T: Copy>(out: &mut Vec<u8>, name: &[u8], values: &[T], write: impl Fn(&mut Vec<u8>, T)) {
     out.extend_from_slice(name);
     out.push(b'[');
     let mut first = true;
@@ -263,7 +263,7 @@ fn histogram(pass: &mut Pass, point: &[u8]) {
     }
 }
 
-fn zigzag(value: u64) -> i32 {
+pub fn zigzag(value: u64) -> i32 {
     let value = value as u32;
     (value >> 1) as i32 ^ -((value & 1) as i32)
 }

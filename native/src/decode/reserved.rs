@@ -11,6 +11,11 @@ pub const TEMPORALITY: &str = "$temporality";
 /// Kinds of the point attributes that are not text, as in `encode::store`.
 pub const TYPES: &str = "$otlp.types";
 
+/// `1`: a sample that says that its series has ended (remote write).
+pub const STALE: &str = "$stale";
+/// A metric's description, where it was asked for (remote write).
+pub const HELP: &str = "$help";
+
 /// Words of `$span_kind` by number; 0 is absent.
 pub const SPAN_KINDS: [&str; 6] = ["", "internal", "server", "client", "producer", "consumer"];
 /// Words of `$temporality` by number; 0 is absent.
@@ -54,3 +59,12 @@ pub const SPAN_ID: &str = "$otlp.span_id";
 pub const PARENT_ID: &str = "$otlp.parent_id";
 /// A log record's own event name, where `event_name` alone would not tell it from its fall-backs.
 pub const EVENT_NAME: &str = "$otlp.event_name";
+
+// Keys of `attributes` of remote write.
+/// The metadata's type of a native histogram, whose `metric_type` is its form, where it is not `histogram`.
+pub const PROMETHEUS_TYPE: &str = "$prometheus.type";
+pub const PROMETHEUS_RESET_HINT: &str = "$prometheus.reset_hint";
+/// Text of a native histogram's count: always where it is a float, else where it is beyond i64.
+pub const PROMETHEUS_COUNT: &str = "$prometheus.count";
+/// Milliseconds of a start that is no time in nanoseconds.
+pub const PROMETHEUS_START: &str = "$prometheus.start_ms";

@@ -27,6 +27,7 @@ use crate::{
 type Result<T> = std::result::Result<T, ArrowError>;
 
 pub const SCHEMA_VERSION: u16 = 1;
+const NS_PER_MS: i64 = 1_000_000;
 const NS_PER_HOUR: i64 = 3_600_000_000_000;
 const NS_PER_DAY: i64 = 24 * NS_PER_HOUR;
 /// Further ahead of the clock than this is told by a soft check (2.2).
@@ -192,15 +193,21 @@ fn ids(parts: &mut Parts, ns: &DictionaryArray<arrow_array::types::Int32Type>) -
             _ if !own.is_empty() => name.extend_from_slice(own.as_bytes()),
             Some(digest) => {
                 digest_key(&mut name, digest);
-                if event_source == "otel.metric" {
-                    for times in [starts, points] {
-                        name.push(UNIT_SEPARATOR);
-                        let time = times.filter(|times| times.is_valid(row)).map_or(0, |times| times.value(row));
-                        name.extend_from_slice(itoa::Buffer::new().format(time).as_bytes());
-                    }
+                let mut time = |times: Option<&TimestampNanosecondArray>, unit: i64| {
+                    name.push(UNIT_SEPARATOR);
+                    let time = times.filter(|times| times.is_valid(row)).map_or(0, |times| times.value(row) / unit);
+                    name.extend_from_slice(itoa::Buffer::new().format(time).as_bytes());
+                };
+                match event_source {
+                    "otel.metric" => [starts, points].into_iter().for_each(|times| time(times, 1)),
+                    "prometheus.sample" => time(points, NS_PER_MS),
+                    _ => {}
                 }
-                name.push(UNIT_SEPARATOR);
-                name.extend_from_slice(itoa::Buffer::new().format(occurrence(row)).as_bytes());
+                // A sample that comes again within its request is no row.
+                if event_source != "prometheus.sample" {
+                    name.push(UNIT_SEPARATOR);
+                    name.extend_from_slice(itoa::Buffer::new().format(occurrence(row)).as_bytes());
+                }
             }
             None => {
                 name.extend_from_slice(trace.get(row).as_bytes());

@@ -48,6 +48,8 @@ pub struct Route {
     /// Bound on the body, as it comes and decompressed.
     pub max_body_bytes: usize,
     pub tenant: Arc<str>,
+    /// Status for a tenant over its share of the queue.
+    pub share_status: u16,
     pub tenant_header: Option<HeaderName>,
     /// A credential header: requests wait, body unread, for Python's verdict on its value.
     pub auth_header: Option<HeaderName>,

@@ -348,7 +348,7 @@ fn refuse_full(context: &Context, head: &Head, full: Full) -> Rendered {
         Full::Share => {
             stats.tenant_over_share.one();
             let message = "the tenant holds its share of the listener's queue; try again later";
-            Answer::retry(429, RESOURCE_EXHAUSTED, message, 1.0)
+            Answer::retry(head.route.share_status, RESOURCE_EXHAUSTED, message, 1.0)
         }
         Full::Never => {
             stats.too_large.one();

@@ -10,6 +10,7 @@ mod ipc;
 mod kernels;
 mod listen;
 mod mapping;
+mod remote_write;
 mod sampling;
 mod send;
 
@@ -29,6 +30,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     kernels::register(module)?;
     listen::register(module)?;
     mapping::register(module)?;
+    remote_write::register(module)?;
     sampling::register(module)?;
     send::register(module)
 }

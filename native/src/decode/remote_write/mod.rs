@@ -1,12 +1,31 @@
-//! Prometheus remote write, 1.0 and 2.0 (specification 3.17): unfinished. What is here reads a request and finds its
-//! series (`parse`, `series`); rows are not written yet, and no route leads here.
+//! Prometheus remote write, 1.0 and 2.0, to rows (specification 3.17).
 //!
-//! A request that is no protobuf message of its version is refused whole. What is wrong with one series, sample or
-//! exemplar is a [`Flaw`]: that one is left out, the others are taken.
+//! A request that is no protobuf message of its version is refused whole. What is wrong with one series, sample,
+//! histogram or exemplar is a [`Flaw`]: that one is left out, the others are taken.
+//!
+//! # Homes
+//!
+//! Labels stand in `labels` as they were sent, `__name__` in `event_name` and `metric_name` alone. A sample is a row; the
+//! exemplars of its series message go with the last row of it, those that come alone are rows without a value. What has
+//! no column is kept under the keys `$prometheus.` of [`reserved`](super::reserved).
 
+mod histogram;
 pub mod messages;
 pub mod parse;
+pub mod rows;
 pub mod series;
+
+use std::sync::Arc;
+
+pub use rows::Written;
+
+use self::{parse::Parsed, series::Book};
+use super::{
+    DecodeError,
+    columns::Columns,
+    validate::{MAX_COPIED_BYTES, check_message},
+};
+use crate::batch::{Batch, Run, Signal, Source};
 
 /// The message that a request is, by its `Content-Type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +37,26 @@ pub enum Version {
 }
 
 /// Why a part of a request was left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     InvalidLabels,
     InvalidReference,
+    InvalidTimestamp,
+    InvalidHistogram,
+    DuplicateSample,
+}
+
+impl Reason {
+    /// Its code in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::InvalidLabels => "invalid_labels",
+            Reason::InvalidReference => "invalid_reference",
+            Reason::InvalidTimestamp => "bad_timestamp",
+            Reason::InvalidHistogram => "invalid_histogram",
+            Reason::DuplicateSample => "duplicate_sample",
+        }
+    }
 }
 
 /// What is wrong with a part of a request.
@@ -35,4 +70,50 @@ impl Flaw {
     pub fn new(reason: Reason, message: impl Into<String>) -> Flaw {
         Flaw { reason, message: message.into() }
     }
+}
+
+/// Why a request was refused whole.
+#[derive(Debug, PartialEq)]
+pub enum Refusal {
+    Malformed(DecodeError),
+    /// Its rows would repeat more text than a request may ask for.
+    TooLarge(String),
+}
+
+/// The rows of one request, and what became of its parts.
+pub fn decode(
+    version: Version,
+    body: &[u8],
+    source: Arc<Source>,
+    with_help: bool,
+) -> Result<(Batch, Written), Refusal> {
+    let (mut book, mut parsed) = (Book::lend(), Parsed::default());
+    let read = parsed.read(version, body, &mut book);
+    let result = match read {
+        Err(parse::Malformed) => Err(Refusal::Malformed(verdict(version, body))),
+        Ok(()) if parsed.is_too_large() => {
+            let message = format!("the rows of the request would repeat more than {MAX_COPIED_BYTES} bytes");
+            Err(Refusal::TooLarge(message))
+        }
+        Ok(()) => {
+            let mut columns = Columns::default();
+            columns.expect(parsed.samples.len() + parsed.histograms.len());
+            let written = rows::write(&mut columns, version, &parsed, &book, with_help);
+            let runs = vec![Run { rows: columns.row, source }];
+            let columns = columns.finish().expect("checked parts make valid columns");
+            Ok((Batch { signal: Signal::Metrics, columns, runs, completed: false }, written))
+        }
+    };
+    book.give_back();
+    result
+}
+
+/// Where and why a request is none.
+fn verdict(version: Version, body: &[u8]) -> DecodeError {
+    let message = match version {
+        Version::One => &messages::WRITE_REQUEST,
+        Version::Two => &messages::REQUEST,
+    };
+    let unknown = || DecodeError { offset: 0, path: String::new(), message: "not a request".into() };
+    check_message(message, body, 1).err().unwrap_or_else(unknown)
 }

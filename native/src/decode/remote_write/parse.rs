@@ -253,6 +253,18 @@ impl<'a> Parsed<'a> {
         all_refs(message).iter().map(length).sum::<u64>() + message.len() as u64
     }
 
+    /// The labels that references name in pairs.
+    pub fn labels(&self, refs: &[u32]) -> std::result::Result<Vec<(&'a [u8], &'a [u8])>, Flaw> {
+        let symbol = |one: u32| self.symbols.get(one as usize).copied();
+        if let Some(one) = refs.iter().find(|one| symbol(**one).is_none()) {
+            return Err(out_of_range(*one, self.symbols.len()));
+        }
+        if !refs.len().is_multiple_of(2) {
+            return Err(Flaw::new(Reason::InvalidReference, format!("{} label references are no pairs", refs.len())));
+        }
+        Ok(refs.chunks_exact(2).map(|pair| (self.symbols[pair[0] as usize], self.symbols[pair[1] as usize])).collect())
+    }
+
     /// The first reference is to the empty text, whatever stands there.
     fn metadata(&self, [kind, help, unit]: [u32; 3]) -> std::result::Result<Metadata<'a>, Flaw> {
         let text = |one: u32| match one {
@@ -267,15 +279,8 @@ impl<'a> Parsed<'a> {
 
     /// The series that the references name.
     fn resolved(&self, book: &mut Book) -> std::result::Result<u32, Flaw> {
-        let symbol = |one: u32| self.symbols.get(one as usize).copied();
-        if let Some(one) = self.refs.iter().find(|one| symbol(**one).is_none()) {
-            return Err(out_of_range(*one, self.symbols.len()));
-        }
-        if !self.refs.len().is_multiple_of(2) {
-            return Err(Flaw::new(
-                Reason::InvalidReference,
-                format!("{} label references are no pairs", self.refs.len()),
-            ));
+        if self.refs.iter().any(|one| *one as usize >= self.symbols.len()) || !self.refs.len().is_multiple_of(2) {
+            return Err(self.labels(&self.refs).expect_err("it says what is wrong"));
         }
         let hash = self.refs.iter().fold(0, |hash, one| mixed(hash, self.symbol_hashes[*one as usize]));
         let same = |key: &[u8]| {
@@ -292,11 +297,7 @@ impl<'a> Parsed<'a> {
         if let Some(place) = book.find(Form::Text, hash, same) {
             return Ok(place);
         }
-        let labels: Vec<(&[u8], &[u8])> = self
-            .refs
-            .chunks_exact(2)
-            .map(|pair| (self.symbols[pair[0] as usize], self.symbols[pair[1] as usize]))
-            .collect();
+        let labels = self.labels(&self.refs)?;
         match Series::of(&labels, &key_text(&labels)) {
             Ok(series) => Ok(book.add(Form::Text, hash, series)),
             Err(message) => Err(Flaw::new(Reason::InvalidLabels, message)),

@@ -48,13 +48,12 @@ impl Series {
         if find(NAME).is_empty() {
             return Err("there is no label __name__, or it is empty".into());
         }
-        let mut sorted = labels.to_vec();
-        sorted.sort_unstable_by_key(|(name, _)| *name);
+        let sorted = sorted(labels);
         if sorted[0].0.is_empty() {
             return Err("a label has no name".into());
         }
-        if let Some(pair) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(format!("label {:?} stands there twice", shortened(pair[0].0)));
+        if let Some(name) = repeated(labels) {
+            return Err(format!("label {:?} stands there twice", shortened(name)));
         }
         let mut fragment = Fragment::default();
         for (name, value) in labels.iter().filter(|(name, _)| *name != NAME) {
@@ -72,6 +71,11 @@ impl Series {
         })
     }
 
+    /// Its name, as errors tell it.
+    pub fn told(&self) -> String {
+        shortened(&self.name)
+    }
+
     /// Bytes that a row of this series takes for its labels.
     pub fn row_bytes(&self) -> u64 {
         (self.labels.nbytes() + self.instance.len()) as u64
@@ -80,6 +84,17 @@ impl Series {
     fn nbytes(&self) -> usize {
         OVERHEAD_BYTES + self.key.len() + self.name.len() + self.labels.nbytes() + 2 * self.instance.len()
     }
+}
+
+fn sorted<'l>(labels: &[(&'l [u8], &'l [u8])]) -> Vec<(&'l [u8], &'l [u8])> {
+    let mut sorted = labels.to_vec();
+    sorted.sort_unstable_by_key(|(name, _)| *name);
+    sorted
+}
+
+/// A name that more than one of these labels has.
+pub fn repeated<'l>(labels: &[(&'l [u8], &'l [u8])]) -> Option<&'l [u8]> {
+    sorted(labels).windows(2).find(|pair| pair[0].0 == pair[1].0).map(|pair| pair[0].0)
 }
 
 /// Names and values, a separator after each.

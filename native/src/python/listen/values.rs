@@ -37,7 +37,7 @@ pub struct PyRoute {
 impl PyRoute {
     #[new]
     #[pyo3(signature = (*, entry, method, path, kind, max_body_bytes, signal=None, tenant="", tenant_header=None,
-                        auth_header=None, include_metadata=false))]
+                        auth_header=None, include_metadata=false, share_status=429))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         entry: u32,
@@ -50,6 +50,7 @@ impl PyRoute {
         tenant_header: Option<&str>,
         auth_header: Option<&str>,
         include_metadata: bool,
+        share_status: u16,
     ) -> PyResult<PyRoute> {
         let unknown = |what: &str, given: &str| PyValueError::new_err(format!("unknown {what} {given:?}"));
         let signal = signal.unwrap_or("events");
@@ -62,6 +63,7 @@ impl PyRoute {
                 signal: Signal::from_name(signal).ok_or_else(|| unknown("signal", signal))?,
                 max_body_bytes,
                 tenant: tenant.into(),
+                share_status,
                 tenant_header: tenant_header.map(header).transpose()?,
                 auth_header: auth_header.map(header).transpose()?,
                 include_metadata,
