@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::{
     Flaw, Reason, Version,
     messages::{EXEMPLAR_V1, EXEMPLAR_V2, HISTOGRAM, LABEL, METADATA, METRIC_METADATA},
-    series::{Book, Form, SEPARATOR, Series, key_text, mixed},
+    series::{Book, Form, Label, SEPARATOR, Series, key_text, mixed},
 };
 use crate::decode::{
     attributes::pairs,
@@ -254,7 +254,7 @@ impl<'a> Parsed<'a> {
     }
 
     /// The labels that references name in pairs.
-    pub fn labels(&self, refs: &[u32]) -> std::result::Result<Vec<(&'a [u8], &'a [u8])>, Flaw> {
+    pub fn labels(&self, refs: &[u32]) -> std::result::Result<Vec<Label<'a>>, Flaw> {
         let symbol = |one: u32| self.symbols.get(one as usize).copied();
         if let Some(one) = refs.iter().find(|one| symbol(**one).is_none()) {
             return Err(out_of_range(*one, self.symbols.len()));
@@ -341,13 +341,13 @@ fn built<'a>(messages: impl Iterator<Item = &'a [u8]>, book: &mut Book) -> Resul
 }
 
 /// Name and value of a `Label`.
-fn label(message: &[u8]) -> Result<(&[u8], &[u8])> {
+fn label(message: &[u8]) -> Result<Label<'_>> {
     checked(&LABEL, message, 3)?;
     Ok(label_parts(message))
 }
 
 /// Name and value of a `Label` that was checked.
-pub fn label_parts(message: &[u8]) -> (&[u8], &[u8]) {
+pub fn label_parts(message: &[u8]) -> Label<'_> {
     let (mut name, mut value) = (&[][..], &[][..]);
     for field in Fields::of(message) {
         match field {

@@ -9,7 +9,7 @@ use super::{
     Flaw, Reason, Version,
     histogram::{Count, Histogram},
     parse::{Entry, Metadata, Parsed, Sample, all_refs, label_parts},
-    series::{Book, Series, repeated, shortened},
+    series::{Book, Label, Series, repeated, shortened},
 };
 use crate::{
     decode::{
@@ -323,7 +323,7 @@ impl Writer<'_, '_> {
                 _ => {}
             }
         }
-        let labels: Vec<(&[u8], &[u8])> = match self.version {
+        let labels: Vec<Label> = match self.version {
             Version::One => pairs(message, 1).map(label_parts).collect(),
             Version::Two => self.parsed.labels(&all_refs(message))?,
         };
@@ -365,7 +365,7 @@ fn exemplars_json(list: &[Exemplar]) -> Vec<u8> {
 }
 
 /// An exemplar as those of OTLP's points are: ids of a trace and a span have members of their own where they are such.
-fn exemplar_json(time_ns: i64, value: f64, labels: &[(&[u8], &[u8])]) -> Vec<u8> {
+fn exemplar_json(time_ns: i64, value: f64, labels: &[Label]) -> Vec<u8> {
     let (mut out, mut first) = (vec![b'{'], true);
     write_int(&mut out, &mut first, b"\"time_ns\":", time_ns);
     out.extend_from_slice(b",\"value\":");

@@ -26,6 +26,9 @@ const OVERHEAD_BYTES: usize = 512;
 /// Stands after every name and every value in a label set's text; no UTF-8 has it.
 pub const SEPARATOR: u8 = 0xff;
 
+/// Name and value.
+pub type Label<'l> = (&'l [u8], &'l [u8]);
+
 const NAME: &[u8] = b"__name__";
 
 pub struct Series {
@@ -43,7 +46,7 @@ pub struct Series {
 
 impl Series {
     /// The series of these labels, or what is wrong with them.
-    pub fn of(labels: &[(&[u8], &[u8])], key: &[u8]) -> Result<Series, String> {
+    pub fn of(labels: &[Label], key: &[u8]) -> Result<Series, String> {
         let find = |name: &[u8]| labels.iter().find(|(one, _)| *one == name).map_or(&[][..], |(_, value)| *value);
         if find(NAME).is_empty() {
             return Err("there is no label __name__, or it is empty".into());
@@ -86,19 +89,19 @@ impl Series {
     }
 }
 
-fn sorted<'l>(labels: &[(&'l [u8], &'l [u8])]) -> Vec<(&'l [u8], &'l [u8])> {
+fn sorted<'l>(labels: &[Label<'l>]) -> Vec<Label<'l>> {
     let mut sorted = labels.to_vec();
     sorted.sort_unstable_by_key(|(name, _)| *name);
     sorted
 }
 
 /// A name that more than one of these labels has.
-pub fn repeated<'l>(labels: &[(&'l [u8], &'l [u8])]) -> Option<&'l [u8]> {
+pub fn repeated<'l>(labels: &[Label<'l>]) -> Option<&'l [u8]> {
     sorted(labels).windows(2).find(|pair| pair[0].0 == pair[1].0).map(|pair| pair[0].0)
 }
 
 /// Names and values, a separator after each.
-fn text(labels: &[(&[u8], &[u8])]) -> Vec<u8> {
+fn text(labels: &[Label]) -> Vec<u8> {
     let mut text = Vec::with_capacity(labels.iter().map(|(name, value)| name.len() + value.len() + 2).sum());
     for part in labels.iter().flat_map(|(name, value)| [name, value]) {
         text.extend_from_slice(part);
@@ -236,7 +239,7 @@ fn text_hash(hasher: &foldhash::fast::RandomState, text: &[u8]) -> u64 {
 }
 
 /// The text of labels that are not sorted.
-pub fn key_text(labels: &[(&[u8], &[u8])]) -> Vec<u8> {
+pub fn key_text(labels: &[Label]) -> Vec<u8> {
     text(labels)
 }
 
@@ -255,7 +258,7 @@ mod tests {
 
     #[test]
     fn label_sets_that_are_none_are_told() {
-        let wrong = |labels: &[(&[u8], &[u8])]| Series::of(labels, b"").err().unwrap();
+        let wrong = |labels: &[Label]| Series::of(labels, b"").err().unwrap();
         assert!(wrong(&[(b"job", b"x")]).contains("__name__"));
         assert!(wrong(&[(b"__name__", b"")]).contains("__name__"));
         assert!(wrong(&[(b"__name__", b"up"), (b"", b"x")]).contains("no name"));
