@@ -28,19 +28,20 @@ versions = pytest.mark.parametrize("version", [1, 2])
 
 
 class Receiver:
-    """A daemon with the receiver and `nop`."""
+    """A daemon with the receiver and one exporter."""
 
-    def __init__(self, folder: Path, exporter: Any = None, **section: Any) -> None:
+    def __init__(self, folder: Path, exporters: dict[str, Any] | None = None, **section: Any) -> None:
         self.port = free_port()
         own = own_metrics()
         own["metrics"]["level"] = "detailed"
         receiver = {"endpoint": f"127.0.0.1:{self.port}", **section}
-        pipeline = {"receivers": ["prometheus_remote_write"], "processors": ["unify"], "exporters": ["nop"]}
+        exporters = exporters or {"nop": None}
+        pipeline = {"receivers": ["prometheus_remote_write"], "processors": ["unify"], "exporters": [*exporters]}
         self.daemon = Daemon.start(
             {
                 "receivers": {"prometheus_remote_write": receiver},
                 "processors": {"unify": None},
-                "exporters": {"nop": exporter},
+                "exporters": exporters,
                 "service": {"telemetry": own, "pipelines": {"metrics": pipeline}},
             },
             folder,
@@ -185,12 +186,14 @@ def test_other_paths_and_methods_are_told(receiver: Receiver) -> None:
 @versions
 def test_a_full_log_is_answered_503(tmp_path: Path, version: int) -> None:
     """Prometheus sends again what is answered 503, and throws away what is answered 429."""
-    receiver = Receiver(tmp_path, {"sending_queue": {"queue_size": 1, "sizer": "items"}})
+    store = {"endpoint": f"http://127.0.0.1:{free_port()}", "sending_queue": {"sizer": "items", "queue_size": 3}}
+    receiver = Receiver(tmp_path, {"clickhouse": store})
     try:
         refused = receiver.counted("receiver_refused_metric_points")
-        answer = receiver.write(version, GOOD, Series(GOOD.labels, [(1.0, 1)]))
-        assert (answer.status, int(answer.headers["retry-after"]) >= 1) == (503, True)
-        assert written(answer)[0] == ("0" if version == 2 else None)
-        assert refused() == 2
+        answers = [receiver.write(version, GOOD, Series(GOOD.labels, [(1.0, 1)])) for _ in range(3)]
+        assert answers[0].status == 204
+        assert (answers[-1].status, int(answers[-1].headers["retry-after"]) >= 1) == (503, True)
+        assert written(answers[-1])[0] == ("0" if version == 2 else None)
+        assert refused() >= 2
     finally:
-        assert receiver.daemon.drain() == 0
+        receiver.daemon.kill()
