@@ -16,6 +16,7 @@ from colonnade.pipeline.errors import ColonnadeError
 # stand in the program.
 LOOKED_UP_CODES = {
     ("colonnade.exporters.clickhouse.exporter", "error.label"): ("clickhouse_*", "clickhouse_unreachable"),
+    ("colonnade.exporters.questdb.errors", "self.label"): ("questdb_*", "questdb_unreachable"),
     ("colonnade.exporters.parquet.exporter", "code"): ("disk_full", "file_too_large", "not_writable", "io_error"),
     ("colonnade.exporters.parquet.bucket", "trouble.code"): (
         *("no_bucket", "bad_credentials", "no_credentials", "not_allowed", "wrong_region", "wrong_clock"),
