@@ -11,7 +11,7 @@ use arrow_schema::ArrowError;
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{
-    threshold::{ALWAYS, MAX_RANDOMNESS, NEVER, Threshold, parse_randomness, randomness_text},
+    threshold::{ALWAYS, MAX_RANDOMNESS, NEVER, Threshold, digits, parse_randomness, text_of},
     tracestate::TraceState,
 };
 use crate::{
@@ -331,15 +331,16 @@ impl<'a, 'o> Sampler<'a, 'o> {
 
     fn tell(&mut self, row: usize, shape: usize, before: Carried, now: Carried) {
         if !self.logs {
-            let text = self.state_text(self.text(row, shape, self.slots.state), now);
-            return self.put(row, shape, self.slots.state, reserved::TRACE_STATE, text);
+            let state = self.text(row, shape, self.slots.state);
+            let text = self.state_text(state, now);
+            return self.put(row, shape, self.slots.state, reserved::TRACE_STATE, state, text);
         }
-        let text = self.threshold_text(now.threshold);
-        self.put(row, shape, self.slots.threshold, LOG_THRESHOLD, text);
+        let (said, text) = (self.text(row, shape, self.slots.threshold), self.threshold_text(now.threshold));
+        self.put(row, shape, self.slots.threshold, LOG_THRESHOLD, said, text);
         if let Some(random) = now.randomness.filter(|_| before.randomness.is_none()) {
             let start = self.texts.len();
-            self.texts.push_str(&randomness_text(random));
-            self.put(row, shape, self.slots.randomness, LOG_RANDOMNESS, start..self.texts.len());
+            self.texts.push_str(text_of(&digits(random)));
+            self.put(row, shape, self.slots.randomness, LOG_RANDOMNESS, None, start..self.texts.len());
         }
     }
 
@@ -363,9 +364,17 @@ impl<'a, 'o> Sampler<'a, 'o> {
         self.last_text.2.clone()
     }
 
-    /// Notes an entry, unless it is there already.
-    fn put(&mut self, row: usize, shape: usize, slot: usize, key: &'static str, text: Range<usize>) {
-        if self.text(row, shape, slot) != Some(&self.texts[text.clone()]) {
+    /// Notes an entry, unless it is what was there before.
+    fn put(
+        &mut self,
+        row: usize,
+        shape: usize,
+        slot: usize,
+        key: &'static str,
+        before: Option<&str>,
+        text: Range<usize>,
+    ) {
+        if before != Some(&self.texts[text.clone()]) {
             self.told.push(Told { row, place: self.view.place(shape, slot), key, text });
         }
     }

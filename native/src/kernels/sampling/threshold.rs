@@ -58,8 +58,8 @@ impl Threshold {
 
 impl fmt::Display for Threshold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = randomness_text(self.0);
-        let short = text.trim_end_matches('0');
+        let digits = digits(self.0);
+        let short = text_of(&digits).trim_end_matches('0');
         f.write_str(if short.is_empty() { "0" } else { short })
     }
 }
@@ -76,8 +76,16 @@ pub fn parse_randomness(text: &str) -> Option<u64> {
     (text.len() as u32 == DIGITS && is_hex(text)).then(|| u64::from_str_radix(text, 16).ok())?
 }
 
-pub fn randomness_text(value: u64) -> String {
-    format!("{value:014x}")
+/// All fourteen, as `rv` has them.
+pub fn digits(value: u64) -> [u8; DIGITS as usize] {
+    std::array::from_fn(|place| {
+        let nibble = value >> (DIGIT_BITS * (DIGITS - 1 - place as u32)) & 0xf;
+        b"0123456789abcdef"[nibble as usize]
+    })
+}
+
+pub fn text_of(digits: &[u8]) -> &str {
+    std::str::from_utf8(digits).expect("digits are ASCII")
 }
 
 fn is_hex(text: &str) -> bool {

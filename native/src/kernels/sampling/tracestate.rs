@@ -1,6 +1,6 @@
 //! OpenTelemetry's member of a W3C trace state, `ot=rv:…;th:…`, read and written; the other members stay as they are.
 
-use super::threshold::{Threshold, parse_randomness, randomness_text};
+use super::threshold::{Threshold, digits, parse_randomness, text_of};
 
 const MAX_BYTES: usize = 1024;
 const MAX_MEMBERS: usize = 32;
@@ -53,7 +53,7 @@ impl<'a> TraceState<'a> {
             parts.iter().for_each(|part| out.push_str(part));
         };
         if let Some(randomness) = self.randomness {
-            put(&["rv:", &randomness_text(randomness)], ";");
+            put(&["rv:", text_of(&digits(randomness))], ";");
         }
         if let Some(threshold) = self.threshold {
             put(&["th:", &threshold.to_string()], ";");
