@@ -35,7 +35,7 @@ WORKDIR /var/lib/colonnade
 VOLUME /var/lib/colonnade
 USER 10001:10001
 # OTLP/gRPC, OTLP/HTTP, queries, own metrics, health
-EXPOSE 4317 4318 8080 8123 8888 13133
+EXPOSE 4317 4318 8080 8081 8082 8123 8888 9090 13133
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:13133/', timeout=2)"]

@@ -1,4 +1,4 @@
-"""`colonnade demo`: a small believable shop, sent as OTLP/JSON over HTTP.
+"""`colonnade demo`: a small believable shop, sent as OTLP/JSON over HTTP, and its visitors (`demo_events.py`).
 
 Three services (storefront, checkout, payments) serve visitors: traces that cross services, logs that carry their
 trace, metrics of all five kinds. Only the standard library and plain dicts, so that what is sent can be read here.
@@ -11,16 +11,21 @@ import json
 import random
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import click
 
+from colonnade.daemon import demo_events
+
 Json = dict[str, Any]
 
 SIGNALS: Final = ("traces", "metrics", "logs")
 TIMEOUT_S: Final = 30.0
+# Receivers of other sources, by name: where each listens unless the file says otherwise.
+OTHERS: Final = {"segment": 8080, "beacon": 8081, "events": 8082, "prometheus_remote_write": 9090}
 MS: Final = 1_000_000
 SECOND: Final = 1_000 * MS
 
@@ -410,15 +415,27 @@ Look at it (a few seconds later, when the rows have been stored):
 @click.option("--endpoint", default="http://localhost:4318", show_default=True, help="Where OTLP/HTTP is taken.")
 @click.option("--visits", type=click.IntRange(1, 100_000), default=60, show_default=True, help="Visitors of the shop.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed makes the same shop.")
+@click.option(
+    "--source",
+    "sources",
+    type=click.Choice(["otlp", *OTHERS]),
+    multiple=True,
+    default=["otlp", *OTHERS],
+    help="What to send; repeatable. Default: all that somebody takes on this host, at its receiver's usual port.",
+)
 @click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="Header to send along; repeatable.")
-def demo_command(endpoint: str, visits: int, seed: int, headers: tuple[str, ...]) -> None:
-    """Send a small believable shop (traces, metrics, logs) to a running daemon."""
+def demo_command(endpoint: str, visits: int, seed: int, sources: tuple[str, ...], headers: tuple[str, ...]) -> None:
+    """Send a small believable shop to a running daemon: traces, metrics and logs, and what its visitors do."""
     sent = {name.strip(): value.strip() for name, _, value in (header.partition(":") for header in headers)}
     where = endpoint if "://" in endpoint else f"http://{endpoint}"
     shop = open_shop(seed, visits, time.time_ns())
     nouns = {"traces": "spans", "metrics": "data points", "logs": "log records"}
-    for signal in SIGNALS:
+    for signal in SIGNALS if "otlp" in sources else ():
         warning = send(where, signal, shop.request(signal), sent)
         click.echo(f"sent {shop.rows(signal):>5} {nouns[signal]}" + (f" (not all taken: {warning})" if warning else ""))
+    host = urllib.parse.urlsplit(where).hostname
+    others = {source: f"http://{host}:{OTHERS[source]}" for source in sources if source in OTHERS}
+    for line in demo_events.tell(others, seed, visits, time.time()):
+        click.echo(line)
     click.echo(f"the shop: {visits} visitors, {shop.orders} orders, {shop.declined} failed payments")
     click.echo(NEXT)

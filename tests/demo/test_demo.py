@@ -66,6 +66,9 @@ def test_every_bucket_count_adds_up() -> None:
                 assert sum(map(int, point["positive"]["bucketCounts"])) == int(point["count"])
 
 
+OTLP = ("--source", "otlp")
+
+
 class Sink(BaseHTTPRequestHandler):
     """Takes OTLP/HTTP and keeps it in `server.taken`."""
 
@@ -95,7 +98,16 @@ def sink() -> Iterator[ThreadingHTTPServer]:
 
 
 def test_command_sends_three_signals_and_says_what_to_ask_next(sink: ThreadingHTTPServer) -> None:
-    arguments = ["--endpoint", f"127.0.0.1:{sink.server_port}", "--visits", "5", "--header", "X-Tenant: acme"]
+    arguments = [
+        "--endpoint",
+        f"127.0.0.1:{sink.server_port}",
+        "--visits",
+        "5",
+        "--header",
+        "X-Tenant: acme",
+        "--source",
+        "otlp",
+    ]
     result = CliRunner().invoke(demo_command, arguments)
     assert result.exit_code == 0, result.output
     assert [path for path, _, _ in sink.taken] == ["/v1/traces", "/v1/metrics", "/v1/logs"]  # type: ignore[attr-defined]
@@ -105,18 +117,24 @@ def test_command_sends_three_signals_and_says_what_to_ask_next(sink: ThreadingHT
 
 def test_command_says_what_was_not_taken(sink: ThreadingHTTPServer) -> None:
     sink.answer = (200, b'{"partialSuccess": {"rejectedSpans": "2", "errorMessage": "two were odd"}}')  # type: ignore[attr-defined]
-    result = CliRunner().invoke(demo_command, ["--endpoint", f"127.0.0.1:{sink.server_port}", "--visits", "2"])
+    result = CliRunner().invoke(
+        demo_command, ["--endpoint", f"127.0.0.1:{sink.server_port}", "--visits", "2", "--source", "otlp"]
+    )
     assert "two were odd" in result.output
 
 
 def test_command_names_a_refusal(sink: ThreadingHTTPServer) -> None:
     sink.answer = (503, b'{"message": "full"}')  # type: ignore[attr-defined]
-    result = CliRunner().invoke(demo_command, ["--endpoint", f"127.0.0.1:{sink.server_port}", "--visits", "2"])
+    result = CliRunner().invoke(
+        demo_command, ["--endpoint", f"127.0.0.1:{sink.server_port}", "--visits", "2", "--source", "otlp"]
+    )
     assert result.exit_code == 1
     assert "answered 503" in result.output
 
 
 def test_command_says_that_nobody_listens() -> None:
-    result = CliRunner().invoke(demo_command, ["--endpoint", f"127.0.0.1:{free_port()}", "--visits", "2"])
+    result = CliRunner().invoke(
+        demo_command, ["--endpoint", f"127.0.0.1:{free_port()}", "--visits", "2", "--source", "otlp"]
+    )
     assert result.exit_code == 1
     assert "colonnade run" in result.output
