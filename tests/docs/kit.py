@@ -147,12 +147,17 @@ def completed(fragment: Document) -> Document:
 
 def _pipeline(document: Document, signal: str) -> Document:
     roles = ("receivers", "processors", "exporters")
-    return {role: [id for id in document.get(role) or {} if _knows(role, id, signal)] for role in roles}
+    return {
+        role: [id for id, settings in (document.get(role) or {}).items() if _knows(role, id, settings, signal)]
+        for role in roles
+    }
 
 
-def _knows(section: str, id: str, signal: str) -> bool:
+def _knows(section: str, id: str, settings: Any, signal: str) -> bool:
     factory, _ = registry().get(SECTIONS[section], ComponentId.parse(id).type)
-    return signal in factory.signals
+    if signal not in factory.signals:
+        return False
+    return factory.lacks is None or not factory.lacks(factory.config.model_validate(settings or {}), signal)
 
 
 def factories() -> list[Factory]:

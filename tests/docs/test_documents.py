@@ -16,7 +16,7 @@ import click
 import pytest
 import yaml
 
-from colonnade.daemon.command import cli
+from colonnade.daemon.command import cli, main
 from colonnade.daemon.configuration import load
 from colonnade.daemon.graph import check
 from colonnade.pipeline.component import Slice
@@ -285,3 +285,16 @@ def test_markers_are_told() -> None:
 def test_nothing_is_left_of_drafts() -> None:
     for file in files():
         assert not re.search(r"\b(TODO|TBD|FIXME|XXX)\b", file.read_text()), file
+
+
+@pytest.mark.parametrize("name", ["segment", "beacon", "events"])
+def test_a_sample_of_a_source_becomes_what_its_page_says(name: str, tmp_path: Path, capsys) -> None:
+    page = read(TOP / f"docs/{name}.md")
+    (event,) = [block for block in page.blocks if block.language == "json"]
+    (rows,) = [block for block in page.blocks if block.language == "text"]
+    (mapping,) = re.findall(
+        r"`colonnade map FILE --mapping ([\w.]+)`", page.file.read_text().split("## What lands")[1]
+    )[:1]
+    (tmp_path / "event.json").write_text(json.dumps(json.loads(event.text), separators=(",", ":")))
+    assert main(["map", str(tmp_path / "event.json"), "--mapping", mapping]) == 0
+    assert capsys.readouterr().out == rows.text
