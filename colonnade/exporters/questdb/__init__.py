@@ -22,12 +22,13 @@ but its times and values, `occurrence` the row's place in the log. So a slice of
 nothing, and two points of one series and time stay two. A table without that key gets rows at least once, and the
 exporter says so.
 
-Rows go as line protocol (version 2) over HTTP, about 20,000 rows or 1 s at once. The lines are made in the native part:
-the official client takes rows one by one or pandas, not Arrow, and no bytes of others; it takes ten times the CPU per
-row (`bench/questdb_client.py` compares them). An answer 204 means stored. 400, 413 and 422 mean that rows are at
-fault: a refused slice goes in halves until the bad rows are alone, and those end in the dead-letter folder. Anything
-else (no answer, 401, 403, 5xx) is waited for while the log holds. On overload the log fills, and the receivers answer
-with a delay. QuestDB answers before it has forced rows to disk, unless its `cairo.commit.mode` is `sync`.
+Rows go as line protocol (version 2) over HTTP, about 20,000 rows or 1 s at once. The lines are made in the native
+part: the official client takes rows one by one or pandas, not Arrow, and no bytes of others. By way of pandas it
+takes three times the CPU per row, and has no nulls of integers (`bench/questdb_client.py` compares them). An answer
+204 means stored. 400, 413 and 422 mean that rows are at fault: a refused slice goes in halves until the bad rows are
+alone, and those end in the dead-letter folder. Anything else (no answer, 401, 403, 5xx) is waited for while the log
+holds. On overload the log fills, and the receivers answer with a delay. QuestDB answers before it has forced rows to
+disk, unless its `cairo.commit.mode` is `sync`.
 
 QuestDB takes times from 1970 to 2261, has no NaN, no infinity and no smallest long: they read as null, and
 `attributes` tells them (`$metric_value`).
