@@ -370,6 +370,11 @@ def decode(
 ) -> tuple[Batch, list[tuple[int, str, int, str]]]:
     """The rows of all OTLP requests, and those refused: (index, message, offset, path)."""
 
+class MetricFamilies:
+    """What requests of remote write 1.0 have said about families of metrics, by tenant; bounded."""
+
+    def __init__(self) -> None: ...
+
 def decode_remote_write(
     version: Literal[1, 2],
     body: bytes,
@@ -377,10 +382,12 @@ def decode_remote_write(
     max_bytes: int,
     tenant: str = "",
     metadata: list[tuple[str, str]] = ...,
+    families: MetricFamilies | None = None,
     help: bool = False,
 ) -> tuple[Batch, tuple[int, int, int], int, list[tuple[str, int]], list[str]]:
     """The rows of a request of Prometheus remote write, packed by snappy: the samples, histograms and exemplars taken,
     how many of those came before in the request, how many were left out, by reason, and what was wrong with them.
+    `families` is what requests before this one have said about types and units, and learns what this one says.
 
     Raises NativeError (`corrupt`, `too_large`, `malformed`) where the request is none.
     """

@@ -9,7 +9,9 @@
 `POST /api/v1/write` takes `prometheus.WriteRequest` (1.0; also without a Content-Type) and
 `io.prometheus.write.v2.Request` (2.0), packed by snappy. Every sample of every series is a row, the series of classic
 histograms and summaries included; so is every native histogram, with its buckets, and every exemplar that comes without
-a sample. Samples in any order are taken, also older ones than before.
+a sample. Samples in any order are taken, also older ones than before. What 1.0 says about types and units comes in
+requests of its own, once a minute: it is remembered in memory, by tenant and name of the metric, and until it has come
+`metric_type` is `unknown`. 2.0 says so with each series where Prometheus has `metadata-wal-records` switched on.
 
 Guarantees: a request is answered 204 after its rows are in the log of every pipeline that names this receiver. A
 request that is none is refused whole. A series, sample, histogram or exemplar that is wrong is left out alone: the
@@ -59,7 +61,7 @@ from colonnade.pipeline.outcome import of_error, status
 from colonnade.pipeline.settings import MIB, ByteSize, Duration, HTTPServer, Tenant
 
 if TYPE_CHECKING:
-    from colonnade.native import Batch, NativeError, Request
+    from colonnade.native import Batch, MetricFamilies, NativeError, Request
 
 BODY_MAX_BYTES_DEFAULT: Final = 10 * MIB
 # Decoding this much takes about as long as a hop to an executor thread and back.
@@ -99,6 +101,7 @@ class PrometheusRemoteWriteReceiver(Receiver):
     def __init__(self, id: ComponentId, config: Config) -> None:
         super().__init__(id)
         self.config = config
+        self._families: MetricFamilies | None = None
         self._max_bytes = config.max_request_body_size or BODY_MAX_BYTES_DEFAULT
 
     def entries(self) -> list[Entry]:
@@ -116,7 +119,9 @@ class PrometheusRemoteWriteReceiver(Receiver):
         return [Entry("metrics", spec, (route,), "http", "prometheus", self._handle)]
 
     async def start(self, host: Host) -> None:
-        self.host = host
+        from colonnade.native import MetricFamilies
+
+        self.host, self._families = host, self._families or MetricFamilies()
 
     async def _handle(self, request: Request) -> None:
         try:
@@ -152,6 +157,7 @@ class PrometheusRemoteWriteReceiver(Receiver):
             max_bytes=self._max_bytes,
             tenant=request.tenant,
             metadata=request.headers if self.config.include_metadata else [],
+            families=self._families,
             help=self.config.metadata_help,
         )
         try:

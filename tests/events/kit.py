@@ -32,9 +32,11 @@ def own_metrics() -> dict[str, Any]:
 
 
 class EventDaemon:
-    """One receiver, one pipeline of signal `events`, one embedded store that can be asked."""
+    """One receiver, one pipeline, one embedded store that can be asked."""
 
-    def __init__(self, receiver: str, section: dict[str, Any], folder: Path, **exporter: Any) -> None:
+    def __init__(
+        self, receiver: str, section: dict[str, Any], folder: Path, signal: str = "events", **exporter: Any
+    ) -> None:
         self.port, self.query_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         store = {
@@ -51,7 +53,7 @@ class EventDaemon:
                     "telemetry": own_metrics(),
                     "extensions": ["clickhouse_query"],
                     "pipelines": {
-                        "events": {"receivers": [receiver], "processors": ["unify"], "exporters": ["clickhouse"]}
+                        signal: {"receivers": [receiver], "processors": ["unify"], "exporters": ["clickhouse"]}
                     },
                 },
             },

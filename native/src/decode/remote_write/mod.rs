@@ -9,6 +9,7 @@
 //! exemplars of its series message go with the last row of it, those that come alone are rows without a value. What has
 //! no column is kept under the keys `$prometheus.` of [`reserved`](super::reserved).
 
+pub mod families;
 mod histogram;
 pub mod messages;
 pub mod parse;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 pub use rows::Written;
 
-use self::{parse::Parsed, series::Book};
+use self::{families::Families, parse::Parsed, series::Book};
 use super::{
     DecodeError,
     columns::Columns,
@@ -80,32 +81,37 @@ pub enum Refusal {
     TooLarge(String),
 }
 
-/// The rows of one request, and what became of its parts.
+/// The rows of one request, and what became of its parts. `families` is what requests before it have said.
 pub fn decode(
     version: Version,
     body: &[u8],
     source: Arc<Source>,
+    families: &Families,
     with_help: bool,
 ) -> Result<(Batch, Written), Refusal> {
-    let (mut book, mut parsed) = (Book::lend(), Parsed::default());
-    let read = parsed.read(version, body, &mut book);
-    let result = match read {
+    let (mut book, known) = (Book::lend(), families.read());
+    let result = match Parsed::of(version, body, &mut book, known.of(&source.tenant)) {
         Err(parse::Malformed) => Err(Refusal::Malformed(verdict(version, body))),
-        Ok(()) if parsed.is_too_large() => {
+        Ok(parsed) if parsed.is_too_large() => {
             let message = format!("the rows of the request would repeat more than {MAX_COPIED_BYTES} bytes");
             Err(Refusal::TooLarge(message))
         }
-        Ok(()) => {
+        Ok(parsed) => {
             let mut columns = Columns::default();
             columns.expect(parsed.samples.len() + parsed.histograms.len());
             let written = rows::write(&mut columns, version, &parsed, &book, with_help);
-            let runs = vec![Run { rows: columns.row, source }];
-            let columns = columns.finish().expect("checked parts make valid columns");
-            Ok((Batch { signal: Signal::Metrics, columns, runs, completed: false }, written))
+            Ok((columns, written, parsed.sayings.news()))
         }
     };
+    drop(known);
     book.give_back();
-    result
+    let (columns, written, news) = result?;
+    if !news.is_empty() {
+        families.remember(&source.tenant, news);
+    }
+    let runs = vec![Run { rows: columns.row, source }];
+    let columns = columns.finish().expect("checked parts make valid columns");
+    Ok((Batch { signal: Signal::Metrics, columns, runs, completed: false }, written))
 }
 
 /// Where and why a request is none.

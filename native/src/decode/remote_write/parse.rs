@@ -3,10 +3,9 @@
 
 use std::{hash::BuildHasher, ops::Range};
 
-use hashbrown::HashMap;
-
 use super::{
     Flaw, Reason, Version,
+    families::{ByName, Kept, Metadata, Sayings},
     messages::{EXEMPLAR_V1, EXEMPLAR_V2, HISTOGRAM, LABEL, METADATA, METRIC_METADATA},
     series::{Book, Form, Label, SEPARATOR, Series, key_text, mixed},
 };
@@ -29,13 +28,6 @@ pub struct Sample {
     pub start_ms: i64,
 }
 
-#[derive(Clone, Copy, Default)]
-pub struct Metadata<'a> {
-    pub kind: u32,
-    pub unit: &'a [u8],
-    pub help: &'a [u8],
-}
-
 /// A `TimeSeries`: where its parts stand in the request's lists.
 pub struct Entry<'a> {
     pub series: std::result::Result<u32, Flaw>,
@@ -47,8 +39,7 @@ pub struct Entry<'a> {
     pub created_ms: i64,
 }
 
-/// All of a request; its lists are used again for the next one.
-#[derive(Default)]
+/// All of a request.
 pub struct Parsed<'a> {
     pub entries: Vec<Entry<'a>>,
     pub samples: Vec<Sample>,
@@ -59,28 +50,36 @@ pub struct Parsed<'a> {
     symbol_hashes: Vec<u64>,
     refs: Vec<u32>,
     messages: Vec<&'a [u8]>,
-    /// What 1.0 says about families of metrics, by their names.
-    families: HashMap<&'a [u8], Metadata<'a>, foldhash::fast::RandomState>,
+    pub sayings: Sayings<'a>,
     /// Bytes that rows will take for what they repeat.
     pub copied: u64,
 }
 
 impl<'a> Parsed<'a> {
-    /// Reads a request; what it held before is forgotten.
-    pub fn read(&mut self, version: Version, body: &'a [u8], book: &mut Book) -> Result<()> {
-        self.entries.clear();
-        self.samples.clear();
-        self.histograms.clear();
-        self.exemplars.clear();
-        self.symbols.clear();
-        self.symbol_hashes.clear();
-        self.messages.clear();
-        self.families.clear();
-        self.copied = 0;
+    /// A request that was read. `known`: what was said about families before.
+    pub fn of(
+        version: Version,
+        body: &'a [u8],
+        book: &mut Book,
+        known: Option<&'a ByName<Kept>>,
+    ) -> Result<Parsed<'a>> {
+        let mut parsed = Parsed {
+            entries: Vec::new(),
+            samples: Vec::new(),
+            histograms: Vec::new(),
+            exemplars: Vec::new(),
+            symbols: Vec::new(),
+            symbol_hashes: Vec::new(),
+            refs: Vec::new(),
+            messages: Vec::new(),
+            sayings: Sayings { now: Default::default(), before: known },
+            copied: 0,
+        };
         match version {
-            Version::One => self.read_one(body, book),
-            Version::Two => self.read_two(body, book),
-        }
+            Version::One => parsed.read_one(body, book),
+            Version::Two => parsed.read_two(body, book),
+        }?;
+        Ok(parsed)
     }
 
     /// Whether rows would repeat more than a request may ask for.
@@ -97,11 +96,14 @@ impl<'a> Parsed<'a> {
                 _ => {}
             }
         }
-        if !self.families.is_empty() {
-            for entry in &mut self.entries {
-                if let Ok(place) = entry.series {
-                    entry.metadata = family_of(&self.families, &book.get(place).name);
+        let mut last: (&[u8], Metadata) = (b"", Metadata::default());
+        for entry in &mut self.entries {
+            if let Ok(place) = entry.series {
+                let name = &*book.get(place).name;
+                if last.0 != name {
+                    last = (name, self.sayings.about(name));
                 }
+                entry.metadata = last.1;
             }
         }
         Ok(())
@@ -120,7 +122,7 @@ impl<'a> Parsed<'a> {
                 _ => {}
             }
         }
-        self.families.insert(name, metadata);
+        self.sayings.now.insert(name, metadata);
         Ok(())
     }
 
@@ -307,15 +309,6 @@ impl<'a> Parsed<'a> {
 
 fn out_of_range(one: u32, symbols: usize) -> Flaw {
     Flaw::new(Reason::InvalidReference, format!("reference {one} is beyond the {symbols} symbols"))
-}
-
-/// What is said about a series' family: by its own name, or by the name without what a classic histogram, summary or
-/// counter appends.
-fn family_of<'a>(families: &HashMap<&'a [u8], Metadata<'a>, foldhash::fast::RandomState>, name: &[u8]) -> Metadata<'a> {
-    const SUFFIXES: [&[u8]; 8] =
-        [b"_bucket", b"_sum", b"_count", b"_total", b"_created", b"_info", b"_gsum", b"_gcount"];
-    let stems = SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(*suffix));
-    std::iter::once(name).chain(stems).find_map(|name| families.get(name)).copied().unwrap_or_default()
 }
 
 /// The series of label messages that stand one after the other.

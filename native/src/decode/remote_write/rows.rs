@@ -7,8 +7,9 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::{
     Flaw, Reason, Version,
+    families::Metadata,
     histogram::{Count, Histogram},
-    parse::{Entry, Metadata, Parsed, Sample, all_refs, label_parts},
+    parse::{Entry, Parsed, Sample, all_refs, label_parts},
     series::{Book, Label, Series, repeated, shortened},
 };
 use crate::{
