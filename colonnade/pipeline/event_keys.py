@@ -7,6 +7,7 @@ whether a key is good: senders are told to come again, because most of them drop
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ from colonnade.pipeline.settings import Duration, Settings
 from colonnade.pipeline.values import Secret
 
 RELOAD_S = 5.0
+# Users whose buckets are kept; those not seen for longest begin anew with a full one.
+USERS_MAX = 100_000
 
 
 class RateLimit(Settings):
@@ -38,6 +41,9 @@ class Key(Settings):
     scopes: tuple[str, ...] = Field(default=(), description="What it may send (names of routes); empty: everything.")
     enabled: bool = Field(default=True, description="Off: known, and refused.")
     rate_limit: RateLimit | None = Field(default=None, description="How many requests it may send.")
+    user_rate_limit: RateLimit | None = Field(
+        default=None, description="How many requests with events of one user (else anonymous id) it may send."
+    )
 
     @field_validator("key")
     @classmethod
@@ -48,7 +54,7 @@ class Key(Settings):
 
 
 # Who sends where no keys are asked for.
-ANYBODY = Key.model_construct(key=Secret(""), ns="", scopes=(), enabled=True, rate_limit=None)
+ANYBODY = Key.model_construct(key=Secret(""), ns="", scopes=(), enabled=True, rate_limit=None, user_rate_limit=None)
 
 
 class KeySettings(Settings):
@@ -66,6 +72,7 @@ class KeyRegistry:
         self._settings = settings
         self._keys: dict[str, Key] = {key.key.reveal(): key for key in self._own}
         self._buckets: dict[str, Bucket] = {}
+        self._users: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
         self._stamp: Any = None
         self._task: asyncio.Task[None] | None = None
         self.loaded = settings.file is None
@@ -99,6 +106,25 @@ class KeyRegistry:
         bucket = self._buckets.setdefault(key.key.reveal(), Bucket(limit.requests_per_second, limit.burst))
         return bucket.take()
 
+    def user_wait_s(self, key: Key, users: Iterable[str]) -> float:
+        """Takes a token of each user's bucket, or of none: else how many seconds until all have one."""
+        limit = key.user_rate_limit
+        if limit is None:
+            return 0.0
+        buckets = [self._user(key, user, limit) for user in users]
+        wait_s = max((bucket.wait_s() for bucket in buckets), default=0.0)
+        for bucket in buckets if not wait_s else ():
+            bucket.take()
+        return wait_s
+
+    def _user(self, key: Key, user: str, limit: RateLimit) -> Bucket:
+        name = (key.key.reveal(), user)
+        bucket = self._users.setdefault(name, Bucket(limit.requests_per_second, limit.burst))
+        self._users.move_to_end(name)
+        if len(self._users) > USERS_MAX:
+            self._users.popitem(last=False)
+        return bucket
+
     async def _watch(self, host: Host) -> None:
         while True:
             await asyncio.sleep(self._settings.reload_interval)
@@ -119,6 +145,7 @@ class KeyRegistry:
             self._stamp, self.loaded = stamp, True
             self._keys = {key.key.reveal(): key for key in (*self._own, *keys)}
             self._buckets = {text: bucket for text, bucket in self._buckets.items() if text in self._keys}
+            self._users.clear()
             host.logger.info("%s: %d keys of %s", host.id, len(keys), path)
 
 

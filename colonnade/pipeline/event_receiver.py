@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl
 
@@ -271,7 +272,7 @@ class EventReceiver(Receiver):
         call: Call,
         format: Format,
         body: bytes,
-        ns: str,
+        key: Key,
         *,
         mapping: int | None = None,
         privacy: str = "",
@@ -291,7 +292,7 @@ class EventReceiver(Receiver):
             format.map,
             body,
             received_ns=now_ns,
-            tenant=ns,
+            tenant=key.ns,
             mapping=mapping,
             client_ip=self.client_address(call) if call.is_browser else "",
             user_agent=headers.get("user-agent", "") if call.is_browser else "",
@@ -307,11 +308,20 @@ class EventReceiver(Receiver):
             raise Refusal(400, error.code, str(error)) from None
         batch, accepted, duplicates, fresh, rejected = result
         if batch.rows:
+            self._admit_users(key, batch)
             await self._deliver(batch, accepted)
             if self._window is not None:
                 self._window.remember(fresh, now_ns)
         self._count(accepted, duplicates, rejected)
         return Taken(accepted, duplicates, rejected)
+
+    def _admit_users(self, key: Key, batch: Batch) -> None:
+        """Raises Refusal where a user of the batch sends too much."""
+        if key.user_rate_limit is None:
+            return
+        wait_s = self.keys.user_wait_s(key, users_of(batch))
+        if wait_s:
+            raise Refusal(429, "rate_limited", "a user of these events sends too many requests", wait_s)
 
     async def _deliver(self, batch: Batch, events: int) -> None:
         try:
@@ -350,6 +360,19 @@ class EventReceiver(Receiver):
 
     def _count_request(self, outcome: str) -> None:
         self.host.count("receiver_requests", 1, transport="http", outcome=outcome)
+
+
+def users_of(batch: Batch) -> list[str]:
+    """Who the rows are of, each once: `actor_id`, else `anonymous_id`; rows of nobody are left out."""
+    # pyarrow has no types; `Any` says so once.
+    pa: Any = import_module("pyarrow")
+    pc: Any = import_module("pyarrow.compute")
+    data = pa.record_batch(batch)
+    columns = [data[name].cast(pa.string()) for name in ("actor_id", "anonymous_id") if name in data.schema.names]
+    if not columns:
+        return []
+    named = [pc.if_else(pc.equal(column, ""), None, column) for column in columns]
+    return pc.drop_null(pc.unique(pc.coalesce(*named))).to_pylist()
 
 
 def _preflight(call: Call) -> Headers:

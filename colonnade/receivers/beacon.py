@@ -158,7 +158,7 @@ class BeaconReceiver(EventReceiver):
             bound = (kind.bound, key.ns) if kind.bound and key.ns else None
             if kind.key_at and not self.keys.is_open:
                 bound = bound or ("tenantId", key.key.reveal())
-            taken = await self.take(call, self._formats[name], body, key.ns, privacy=privacy, bound=bound)
+            taken = await self.take(call, self._formats[name], body, key, privacy=privacy, bound=bound)
             return accepted_or_not(taken)
 
         return answer

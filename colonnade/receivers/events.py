@@ -122,7 +122,7 @@ class EventsReceiver(EventReceiver):
             key = self._key(call, source)
             named = (source,) if source else tuple(name for name in SOURCES if not key.scopes or name in key.scopes)
             body = self.body(call)
-            taken = await self.take(call, self._format(named), body, key.ns, mapping=0 if source else None)
+            taken = await self.take(call, self._format(named), body, key, mapping=0 if source else None)
             told = {"success": not taken.failed, **taken.told()}
             return Reply(422 if taken.failed else 202, json.dumps(told).encode())
 

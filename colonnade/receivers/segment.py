@@ -123,7 +123,7 @@ class SegmentReceiver(EventReceiver):
         assert self._batches is not None
         body = self.body(call)
         key = self._key(call, body)
-        taken = await self.take(call, self._batches, body, key.ns)
+        taken = await self.take(call, self._batches, body, key)
         return Reply(body=json.dumps({"success": True, **taken.told()}).encode())
 
     def _single(self, name: str) -> Any:
@@ -133,7 +133,7 @@ class SegmentReceiver(EventReceiver):
             if len(body) > self.config.max_event_size:
                 text = f"the event has {len(body)} bytes, and may have {self.config.max_event_size}"
                 raise Refusal(400, "too_large", text)
-            taken = await self.take(call, self._singles[name], body, key.ns, mapping=0)
+            taken = await self.take(call, self._singles[name], body, key, mapping=0)
             return Reply(body=json.dumps({"success": True, **taken.told()}).encode())
 
         return answer
@@ -142,7 +142,7 @@ class SegmentReceiver(EventReceiver):
         async def answer(call: Call) -> Reply:
             key = self._key(call, b"")
             event = {key: _value(text) for key, text in call.query.items() if key.lower() != "writekey"}
-            await self.take(call, self._singles[name], json.dumps(event).encode(), key.ns, mapping=0)
+            await self.take(call, self._singles[name], json.dumps(event).encode(), key, mapping=0)
             return Reply(body=PIXEL, type="image/gif", headers={"cache-control": "no-store"})
 
         return answer

@@ -23,6 +23,7 @@ SECTION = {
         {"key": "wk-2", "ns": "other"},
         {"key": "off", "enabled": False},
         {"key": "slow", "rate_limit": {"requests_per_second": 0.01, "burst": 2}},
+        {"key": "fair", "user_rate_limit": {"requests_per_second": 0.01, "burst": 2}},
     ]
 }
 
@@ -140,6 +141,21 @@ def test_a_key_that_sends_too_much_is_told_when_to_come_again(events: EventDaemo
     assert answers[2].json["code"] == "rate_limited"
     assert 1 <= int(answers[2].headers["retry-after"]) <= 100
     assert events.send("/v1/track", track("x"), KEY).status == 200
+
+
+def test_a_user_that_sends_too_much_is_told_when_to_come_again_and_nobody_else(events: EventDaemon) -> None:
+    anonymous = {"userId": None, "anonymousId": "u"}
+    for more in ({"userId": "u"}, {"userId": "u"}, {"userId": "v"}, {"userId": "v"}, anonymous | {"anonymousId": "w"}):
+        assert events.send("/v1/track", track("x", **more), "fair").status == 200, more
+    refused = events.send("/v1/track", track("x", **anonymous), "fair")
+    assert (refused.status, refused.json["code"]) == (429, "rate_limited")
+    assert 1 <= int(refused.headers["retry-after"]) <= 100
+    both = {"batch": [track("both", userId="w"), track("both", userId="u")]}
+    assert events.send("/v1/batch", both, "fair").status == 429
+    assert events.count("event_name = 'both'") == 0
+    # Who came with them has lost nothing.
+    assert events.send("/v1/track", track("x", userId="w"), "fair").status == 200
+    assert events.send("/v1/track", track("x", userId="w"), "fair").status == 429
 
 
 @pytest.mark.parametrize(
