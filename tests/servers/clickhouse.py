@@ -4,46 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shutil
-import subprocess
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("clickhouse_server.py")
-CACHE = Path("~/.cache/colonnade-test-servers").expanduser()
+from tests.servers.launched import CACHE, Launched
 
 
-@dataclass
-class ClickHouseServer:
-    """A running server. Its process ends when `stop` is called, or with the test run."""
+class ClickHouseServer(Launched):
+    """A running server."""
 
-    process: subprocess.Popen[str]
-    info: dict[str, Any]
-
-    @classmethod
-    def start(cls, *arguments: str) -> ClickHouseServer:
-        process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"ClickHouse did not start: {process.stderr.read()[-2000:]}")
-        return cls(process, json.loads(line))
+    script = "clickhouse_server.py"
 
     @property
     def port(self) -> int:
@@ -70,29 +46,6 @@ class ClickHouseServer:
         """The answer's rows."""
         answer = self.query(f"{sql} FORMAT JSONCompactEachRow", output_format_json_quote_64bit_integers="0", **params)
         return [json.loads(line) for line in answer.splitlines()]
-
-    def kill(self) -> None:
-        """Ends the engine as a crash would."""
-        if self.process.poll() is None:
-            # The launcher's child is the engine; it dies with the launcher, a moment later.
-            engine = os.pidfd_open(self.info["pid"])
-            try:
-                self.process.kill()
-                self.process.wait()
-                ended = select.poll()
-                ended.register(engine, select.POLLIN)
-                ended.poll()
-            finally:
-                os.close(engine)
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            assert self.process.stdin is not None
-            self.process.stdin.close()
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.kill()
 
 
 def _require() -> None:

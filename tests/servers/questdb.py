@@ -4,49 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shutil
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("questdb_server.py")
-CACHE = Path("~/.cache/colonnade-test-servers").expanduser()
+from tests.servers.launched import CACHE, Launched
+
 APPLIED_WITHIN_S = 60.0
 POLL_S = 0.02
 
 
-@dataclass
-class QuestDBServer:
-    """A running server. Its process ends when `stop` is called, or with the test run."""
+class QuestDBServer(Launched):
+    """A running server."""
 
-    process: subprocess.Popen[str]
-    info: dict[str, Any]
-
-    @classmethod
-    def start(cls, *arguments: str) -> QuestDBServer:
-        process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"QuestDB did not start: {process.stderr.read()[-2000:]}")
-        return cls(process, json.loads(line))
+    script = "questdb_server.py"
 
     @property
     def url(self) -> str:
@@ -74,29 +51,6 @@ class QuestDBServer:
         while (found := self.query(sql)) != [[True, False]]:
             assert time.monotonic() < deadline, f"{table}: {found}"
             time.sleep(POLL_S)
-
-    def kill(self) -> None:
-        """Ends the server as a crash would."""
-        if self.process.poll() is None:
-            # The launcher's child is the server; it dies with the launcher, a moment later.
-            engine = os.pidfd_open(self.info["pid"])
-            try:
-                self.process.kill()
-                self.process.wait()
-                ended = select.poll()
-                ended.register(engine, select.POLLIN)
-                ended.poll()
-            finally:
-                os.close(engine)
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            assert self.process.stdin is not None
-            self.process.stdin.close()
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.kill()
 
 
 def require_questdb() -> None:

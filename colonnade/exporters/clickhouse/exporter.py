@@ -16,9 +16,10 @@ from colonnade.exporters.clickhouse.stores import EmbeddedStore, ServerStore, St
 from colonnade.native import Batch, NativeBlock, NativeError, encode_native
 from colonnade.pipeline import embedded_engine
 from colonnade.pipeline.acquire import acquire
-from colonnade.pipeline.component import ComponentId, Exporter, Host, Slice, SliceLimits, Status
+from colonnade.pipeline.component import ComponentId, Exporter, Host, Slice, SliceLimits
 from colonnade.pipeline.errors import ColonnadeError, Permanent, Retryable
 from colonnade.pipeline.log import cut_rows
+from colonnade.pipeline.opening import wait_for_store
 from colonnade.unified_schema.columns import extension_fields
 
 MIB = 1 << 20
@@ -28,8 +29,6 @@ SERVER_SLICE = SliceLimits(min_rows=100_000, max_rows=200_000, min_bytes=64 * MI
 EMBEDDED_SLICE = SliceLimits(min_rows=100_000, max_rows=200_000, min_bytes=64 * MIB, max_bytes=128 * MIB, max_age_s=1.0)
 CONNECTIONS = 2
 MIN_SPLIT_ROWS = 256
-PREPARE_FIRST_WAIT_S = 0.5
-PREPARE_LONGEST_WAIT_S = 15.0
 EMBEDDED_OPEN_WITHIN_S = 5.0
 
 # Blocks are large and named already: the server must neither gather them nor answer before it has them.
@@ -138,7 +137,7 @@ class ClickHouseExporter(Exporter):
             )
             self._engine.database = self._options.database
             self._store = EmbeddedStore(self._engine, self.config.connection_params)
-        self._opening = asyncio.create_task(self._open(), name=f"{self.id} schema")
+        self._opening = asyncio.create_task(wait_for_store(host, self._ready), name=f"{self.id} schema")
         if self._engine is not None:
             # Nobody else has to be waited for: whoever reads once the daemon is ready finds the table.
             await asyncio.wait([self._opening], timeout=EMBEDDED_OPEN_WITHIN_S)
@@ -294,23 +293,6 @@ class ClickHouseExporter(Exporter):
         # Columns that the table computes take no data.
         self._not_stored |= {name for name, _ in lacking} - {name for name, _ in table.columns}
         return table
-
-    async def _open(self) -> None:
-        """Waits for the store, so that the table is there before the first row; trouble is told once, not each time."""
-        wait_s, told = PREPARE_FIRST_WAIT_S, ""
-        while self._table is None:
-            try:
-                await self._ready()
-            except Retryable as error:
-                if error.message != told:
-                    told = error.message
-                    self._host.logger.warning("exporter %s: waiting for the store: %s", self.id, told)
-                    self._host.report(Status("recoverable_error", told))
-                await asyncio.sleep(wait_s)
-                wait_s = min(wait_s * 2, PREPARE_LONGEST_WAIT_S)
-        if told:
-            self._host.logger.info("exporter %s: the store answers", self.id)
-        self._host.report(Status("ok"))
 
     def _tell_promise(self, table: Table) -> None:
         """Whether a repeat after a lost answer or a crash can double rows, as the table really is."""

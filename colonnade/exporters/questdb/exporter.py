@@ -13,14 +13,13 @@ from colonnade.exporters.questdb.schema import Prepared, Target, prepare, table_
 from colonnade.exporters.questdb.server import CONNECTIONS, Server
 from colonnade.native import Batch, NativeBlock, NativeError, encode_lines
 from colonnade.pipeline.client_tls import ssl_context
-from colonnade.pipeline.component import ComponentId, Exporter, Host, Slice, SliceLimits, Status
+from colonnade.pipeline.component import ComponentId, Exporter, Host, Slice, SliceLimits
 from colonnade.pipeline.errors import ColonnadeError, Permanent, Retryable
+from colonnade.pipeline.opening import wait_for_store
 
 MIB = 1 << 20
 # A line takes about 300 bytes, and the server's cost per row hardly falls beyond some thousands of them.
 SLICE = SliceLimits(min_rows=20_000, max_rows=50_000, min_bytes=16 * MIB, max_bytes=64 * MIB, max_age_s=1.0)
-PREPARE_FIRST_WAIT_S = 0.5
-PREPARE_LONGEST_WAIT_S = 15.0
 LONG_MODULUS = 1 << 64
 
 
@@ -50,7 +49,7 @@ class QuestDBExporter(Exporter):
         except OSError as error:
             raise ColonnadeError("client", f"exporter {self.id}: tls: {error}") from error
         self._server = Server(self.config, context)
-        self._opening = asyncio.create_task(self._open(), name=f"{self.id} schema")
+        self._opening = asyncio.create_task(wait_for_store(host, self._ready), name=f"{self.id} schema")
 
     async def shutdown(self) -> None:
         task, self._opening = self._opening, None
@@ -103,23 +102,6 @@ class QuestDBExporter(Exporter):
         if self._server is None:
             raise Retryable("stopped", f"exporter {self.id} is not running")
         return self._server
-
-    async def _open(self) -> None:
-        """Waits for the store, so that tables are there before the first row; trouble is told once, not each time."""
-        wait_s, told = PREPARE_FIRST_WAIT_S, ""
-        while self._prepared is None:
-            try:
-                await self._ready()
-            except Retryable as error:
-                if error.message != told:
-                    told = error.message
-                    self._host.logger.warning("exporter %s: waiting for the store: %s", self.id, told)
-                    self._host.report(Status("recoverable_error", told))
-                await asyncio.sleep(wait_s)
-                wait_s = min(wait_s * 2, PREPARE_LONGEST_WAIT_S)
-        if told:
-            self._host.logger.info("exporter %s: the store answers", self.id)
-        self._host.report(Status("ok"))
 
     def _tell_promise(self, keyless: list[str]) -> None:
         """Whether a repeat after a lost answer or a crash can double rows, as the tables really are."""

@@ -60,7 +60,8 @@ impl Book {
     }
 
     fn add(&mut self, tenant: &str, name: Box<[u8]>, kept: Kept) {
-        if self.count >= MAX_FAMILIES || self.nbytes >= MAX_BYTES {
+        let known = self.of(tenant).is_some_and(|families| families.contains_key(&name));
+        if (!known && self.count >= MAX_FAMILIES) || self.nbytes >= MAX_BYTES {
             *self = Book::default();
         }
         if !self.tenants.contains_key(tenant) {
