@@ -31,7 +31,6 @@ Specification: the unified mapping 3.8, 3.11 to 3.16 and 6.1 to 6.8. The Collect
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +38,7 @@ from pydantic import Field, field_validator
 
 from colonnade.pipeline.component import ComponentId, Factory, Host, signals
 from colonnade.pipeline.event_keys import Key
-from colonnade.pipeline.event_receiver import Call, EventReceiver, EventRoute, EventServer, Reply
+from colonnade.pipeline.event_receiver import Call, EventReceiver, EventRoute, EventServer, Reply, accepted_or_not
 from colonnade.pipeline.settings import MIB
 
 if TYPE_CHECKING:
@@ -123,8 +122,7 @@ class EventsReceiver(EventReceiver):
             named = (source,) if source else tuple(name for name in SOURCES if not key.scopes or name in key.scopes)
             body = self.body(call)
             taken = await self.take(call, self._format(named), body, key, mapping=0 if source else None)
-            told = {"success": not taken.failed, **taken.told()}
-            return Reply(422 if taken.failed else 202, json.dumps(told).encode())
+            return accepted_or_not(taken)
 
         return answer
 

@@ -146,7 +146,7 @@ def test_an_event_that_comes_again_is_accepted_and_stored_once(events: EventDaem
         ("", '{"a":', 400, "malformed"),
         ("", "5", 400, "bad_envelope"),
         ("", "x" * (5 << 20), 413, None),
-        ("/thedata.log", {}, 422, None),
+        ("/thedata.log", {}, 422, "missing_field"),
         ("/unknown", {}, 404, None),
     ],
 )
