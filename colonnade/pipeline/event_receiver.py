@@ -2,7 +2,7 @@
 
 A request's events go through the mapping engine in one call, whatever their number; each has its own verdict. Rows
 are safe before the answer. Events that came before, by their source's own key, are answered as accepted and not stored
-again.
+again (`event_dedup.py`).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from pydantic import Field
 
 from colonnade.pipeline.component import ComponentId, Entry, Host, Receiver, RouteSpec, ServerSpec, Signal
 from colonnade.pipeline.errors import ColonnadeError
+from colonnade.pipeline.event_dedup import SeenEvents
 from colonnade.pipeline.event_keys import ANYBODY, Key, KeyRegistry, KeySettings
 from colonnade.pipeline.intake import log_unforeseen
 from colonnade.pipeline.outcome import of_error, status
 from colonnade.pipeline.settings import MIB, Duration, HTTPServer, Settings
 
 if TYPE_CHECKING:
-    from colonnade.native import Batch, EventWindow, Format, Request
+    from colonnade.native import Batch, Format, Request
 
 # Mapping this much takes about as long as a hop to an executor thread and back.
 INLINE_BYTES = 16 << 10
 ERRORS_TOLD = 100
-NS_PER_S = 1_000_000_000
 PREFLIGHT_MAX_AGE_S = 86_400
 DEFAULT_HEADERS = "authorization, content-type, content-encoding, x-retry-count, x-write-key, traceparent"
 GZIP_MAGIC = b"\x1f\x8b"
@@ -150,7 +150,7 @@ class EventReceiver(Receiver):
         self.server = config
         self.keys = KeyRegistry(keys, config.keys_file)
         self.body_max_bytes = body_max_bytes
-        self._window: EventWindow | None = None
+        self._seen: SeenEvents | None = None
         self._routes = {(route.method, route.path): route for route in self.routes()}
 
     def routes(self) -> list[EventRoute]:
@@ -169,15 +169,18 @@ class EventReceiver(Receiver):
         return [Entry("events", spec, specs, "http", self.protocol, self._handle)]
 
     async def start(self, host: Host) -> None:
-        from colonnade.native import EventWindow
-
         self.host = host
         dedup = self.server.dedup
-        self._window = EventWindow(round(dedup.window * NS_PER_S), dedup.max_keys) if dedup.window else None
+        self._seen = SeenEvents(dedup.window, dedup.max_keys) if dedup.window else None
+        if self._seen is not None:
+            await self._seen.start(host)
         await self.keys.start(host)
 
     async def shutdown(self) -> None:
         await self.keys.stop()
+        seen, self._seen = self._seen, None
+        if seen is not None:
+            await seen.stop()
 
     # --- requests
 
@@ -298,7 +301,7 @@ class EventReceiver(Receiver):
             user_agent=headers.get("user-agent", "") if call.is_browser else "",
             referer=headers.get("referer", "") if call.is_browser else "",
             privacy=privacy,
-            window=self._window,
+            window=self._seen.window if self._seen else None,
             bound=bound,
         )
         try:
@@ -310,8 +313,8 @@ class EventReceiver(Receiver):
         if batch.rows:
             self._admit_users(key, batch)
             await self._deliver(batch, accepted)
-            if self._window is not None:
-                self._window.remember(fresh, now_ns)
+            if self._seen is not None:
+                self._seen.remember(fresh, now_ns)
         self._count(accepted, duplicates, rejected)
         return Taken(accepted, duplicates, rejected)
 

@@ -15,7 +15,7 @@ send.
 Guarantees: a request is answered after its rows are in the log of every pipeline that names this receiver. The answer
 is 200 with `success`, `accepted`, `rejected` and `errors` by event: a bad event never takes the others of its batch
 along. An event that comes again (its `messageId` came within `dedup.window`) is accepted and not stored again; ids are
-kept in memory, so a restart forgets them. Times are corrected by `sentAt`.
+kept over restarts, but for those of the last minutes before a crash. Times are corrected by `sentAt`.
 
 On overload: 429 with Retry-After, which all libraries obey; 503 while `keys_file` is not loaded, because they drop what
 they are told is forbidden.

@@ -124,6 +124,20 @@ def test_keys_come_in_every_form(events: EventDaemon) -> None:
     assert events.count(f"event_name = '{name}' AND ns = 'shop'") == 7
 
 
+def test_a_restart_knows_what_came_before_it(tmp_path: Path) -> None:
+    event = track("again")
+    for duplicates in (0, 1):
+        daemon = EventDaemon("segment", SECTION, tmp_path)
+        answer = daemon.send("/v1/track", event, KEY)
+        assert (answer.status, answer.json.get("duplicates", 0)) == (200, duplicates), answer.body
+        assert daemon.count("event_name = 'again'") == 1
+        assert daemon.daemon.drain() == 0
+    (tmp_path / "data" / "dedup" / "receiver_segment" / "keys").write_bytes(b"torn")
+    daemon = EventDaemon("segment", SECTION, tmp_path)
+    assert not daemon.send("/v1/track", event, KEY).json.get("duplicates")
+    daemon.daemon.kill()
+
+
 @pytest.mark.parametrize(
     ("key", "status", "code"),
     [("", 401, "invalid_key"), ("nobody's", 401, "invalid_key"), ("off", 403, "key_disabled")],
