@@ -68,6 +68,7 @@ class SeenEvents:
         try:
             await self._host.run(self._write)
         except OSError as error:
+            self._changed = True
             text = "%s: the keys of events can not be written, a restart will not know them: %s"
             self._host.logger.warning(text, self._host.id, error)
 

@@ -123,6 +123,34 @@ async def test_a_reload_may_change_the_window_and_the_bound(disk: Disk) -> None:
         assert (await send(log, range(100))).rows == rows
 
 
+async def test_rows_go_also_once_the_option_is_switched_off(disk: Disk) -> None:
+    store = await disk.open(**HOUR)
+    log, cursor = await opened(store)
+    await send(log, [1, 2])
+    await store.settled(store_module.Options(), FakeHost("file_storage", kind="extension"))
+    await read_out(cursor, EAGER)
+    await disk.close(store)
+    assert not list(store.folder.glob("segment-*"))
+
+
+async def test_ids_that_could_not_be_written_are_written_later(disk: Disk, monkeypatch) -> None:
+    store = await disk.open(**HOUR)
+    log, cursor = await opened(store)
+    await send(log, [1, 2])
+
+    def full(*_: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr("colonnade.extensions.file_storage.dedup.os.replace", full)
+    with pytest.raises(OSError, match="no room"):
+        store._seen.save()
+    monkeypatch.undo()
+    await read_out(cursor, EAGER)
+    await disk.close(store)
+    log, _ = await opened(await disk.open(**HOUR))
+    assert (await send(log, [1, 2, 3])).rows == 1
+
+
 @pytest.mark.parametrize("damage", [b"", b"short", b"clnbseen" + bytes(200)])
 async def test_a_damaged_file_of_ids_is_as_none(disk: Disk, damage: bytes) -> None:
     store = await disk.open(**HOUR)

@@ -78,17 +78,26 @@ class Seen:
         """Writes down what is known, before rows go. Raises OSError."""
         for log in sorted(self._unsaved):
             with self.committing:
+                if log not in self._windows:
+                    continue  # Switched off meanwhile.
                 dump = self._windows[log].dump()
                 self._unsaved.discard(log)
-            path = self.folder / NAME.format(log)
-            beside = path.with_suffix(".tmp")
-            with beside.open("wb") as file:
-                file.write(_HEAD.pack(_MAGIC, self._log_ids[log].encode(), zlib.crc32(dump)))
-                file.write(dump)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-            sync_folder(self.folder)
+            try:
+                self._write(log, dump)
+            except OSError:
+                self._unsaved.add(log)
+                raise
+
+    def _write(self, log: int, dump: bytes) -> None:
+        path = self.folder / NAME.format(log)
+        beside = path.with_suffix(".tmp")
+        with beside.open("wb") as file:
+            file.write(_HEAD.pack(_MAGIC, self._log_ids[log].encode(), zlib.crc32(dump)))
+            file.write(dump)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        sync_folder(self.folder)
 
     def load(self, logs: dict[int, str], segments: Iterable[Segment]) -> None:
         """Finds what was known, of these logs (ids by number); what can not be read is not known."""
@@ -107,6 +116,7 @@ class Seen:
             self.window_s, self.max_ids = window_s, max_ids
             for log, window in before.items() if window_s else ():
                 self._window(log, self._log_ids[log]).load(window.dump())
+            self._unsaved &= self._windows.keys()
 
     @property
     def count(self) -> int:
