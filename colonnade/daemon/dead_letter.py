@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from colonnade.pipeline.dead_letter import RETRY, SUFFIX, UNREADABLE, describe, load, sync
+from colonnade.pipeline.dead_letter import RETRY, SUFFIX, UNREADABLE, describe, load
+from colonnade.pipeline.disk import sync
 
 DEFAULT_FOLDER = Path("data/dead_letter")
 SHOWN_ROWS = 5

@@ -24,6 +24,7 @@ import pyarrow
 
 from colonnade.native import Batch
 from colonnade.pipeline.component import Slice
+from colonnade.pipeline.disk import sync
 from colonnade.pipeline.errors import ColonnadeError
 from colonnade.pipeline.settings import DeadLetterSettings
 
@@ -139,15 +140,6 @@ def _write(path: Path, part: Slice, said: dict[str, str], now_s: float) -> int:
 def _parquet() -> Any:
     """Loaded only where something is parked."""
     return import_module("pyarrow.parquet")
-
-
-def sync(path: Path) -> None:
-    """What a file holds, or a folder lists, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _table(part: Slice) -> Any:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colonnade.pipeline.component import Slice
-from colonnade.pipeline.dead_letter import UNREADABLE, load, sync
+from colonnade.pipeline.dead_letter import UNREADABLE, load
+from colonnade.pipeline.disk import sync
 
 if TYPE_CHECKING:
     from colonnade.pipeline.sender import Sender

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import fcntl
 import hashlib
+import json
 import os
 import select
 import shutil
@@ -18,7 +19,10 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 HOST = "127.0.0.1"
 LIBC = ctypes.CDLL(None)
@@ -124,3 +128,59 @@ def download_jar(artifact: str, target: Path, sha256: str | None) -> None:
             jar.rename(target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def data_folder(given: Path | None, name: str, cleanup: contextlib.ExitStack) -> Path:
+    """The folder that is kept, or a temporary one that is removed at the end."""
+    if given is None:
+        root = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+        cleanup.callback(shutil.rmtree, root, ignore_errors=True)
+        return root
+    root = given.absolute()
+    root.mkdir(parents=True, exist_ok=True)
+    return root
+
+
+def serve(
+    name: str,
+    command: list[str],
+    environment: dict[str, str],
+    log_path: Path,
+    stop: Stop,
+    *,
+    port: int,
+    answers: Callable[[int], bool],
+    said: dict[str, Any],
+    timeout_s: float,
+) -> int:
+    """Runs a server until a stop is asked for: says what it is once it answers on its port. Gives the exit status."""
+    with open(log_path, "wb") as log:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            preexec_fn=die_with_parent,
+        )
+    try:
+        deadline = time.monotonic() + timeout_s
+        while not (listens(child.pid, port) and answers(port)):
+            if stop.asked:
+                return 0
+            if child.poll() is not None or time.monotonic() > deadline:
+                return _failed(f"{name} did not start", child, log_path)
+            stop.wait(0.05)
+        print(json.dumps(said | {"log": str(log_path), "pid": child.pid}), flush=True)
+        while not stop.wait(0.2):
+            if child.poll() is not None:
+                return _failed(f"{name} ended by itself", child, log_path)
+    finally:
+        stop_child(child, 20)
+    return 0
+
+
+def _failed(what: str, child: subprocess.Popen, log_path: Path) -> int:
+    tail = log_path.read_text(errors="replace")[-4000:]
+    print(f"{what} (exit status {child.poll()}); end of its log:\n{tail}", file=sys.stderr)
+    return 1

@@ -40,12 +40,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-from launching import HOST, Stop, choose_ports, default_java, die_with_parent, download_jar, listens, stop_child
+from launching import HOST, Stop, choose_ports, data_folder, default_java, download_jar, serve
 
 VERSION = "4.1.0"
 SHA256 = {"4.1.0": "a4d025969aaf796616ed4b1e2491d87d455ce84bb28cb9db086b2e6aaa68b48d"}
@@ -204,12 +203,7 @@ def main() -> int:
 
     stop = Stop()
     with contextlib.ExitStack() as cleanup:
-        if args.data:
-            root = args.data.absolute()
-            root.mkdir(parents=True, exist_ok=True)
-        else:
-            root = Path(tempfile.mkdtemp(prefix="s3-"))
-            cleanup.callback(shutil.rmtree, root, ignore_errors=True)
+        root = data_folder(args.data, "s3", cleanup)
         (root / "tmp").mkdir(exist_ok=True)
         for name in buckets:
             (root / "buckets" / name).mkdir(parents=True, exist_ok=True)
@@ -243,54 +237,29 @@ def main() -> int:
             str(properties),
         ]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("S3PROXY_", "JCLOUDS_"))}
-        with open(log_path, "wb") as log:
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                preexec_fn=die_with_parent,
-            )
-        cleanup.callback(stop_child, child, 20)
-
-        deadline = time.monotonic() + args.start_timeout
-        while not (listens(child.pid, port) and answers(port)):
-            if stop.asked:
-                return 0
-            if child.poll() is not None or time.monotonic() > deadline:
-                return failed("did not start", child, log_path)
-            stop.wait(0.05)
-        print(
-            json.dumps(
-                {
-                    "server": "s3proxy",
-                    "version": args.version,
-                    "endpoint": f"http://{HOST}:{port}",
-                    "host": HOST,
-                    "port": port,
-                    "access_key": args.access_key,
-                    "secret_key": args.secret_key,
-                    "region": "us-east-1",
-                    "buckets": buckets,
-                    "data": str(root),
-                    "log": str(log_path),
-                    "pid": child.pid,
-                }
-            ),
-            flush=True,
+        said = {
+            "server": "s3proxy",
+            "version": args.version,
+            "endpoint": f"http://{HOST}:{port}",
+            "host": HOST,
+            "port": port,
+            "access_key": args.access_key,
+            "secret_key": args.secret_key,
+            "region": "us-east-1",
+            "buckets": buckets,
+            "data": str(root),
+        }
+        return serve(
+            "s3proxy",
+            command,
+            environment,
+            log_path,
+            stop,
+            port=port,
+            answers=answers,
+            said=said,
+            timeout_s=args.start_timeout,
         )
-
-        while not stop.wait(0.2):
-            if child.poll() is not None:
-                return failed("ended by itself", child, log_path)
-    return 0
-
-
-def failed(what: str, child: subprocess.Popen, log_path: Path) -> int:
-    tail = log_path.read_text(errors="replace")[-4000:]
-    print(f"s3proxy {what} (exit status {child.poll()}); end of its log:\n{tail}", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from colonnade.extensions.file_storage.segment import Newer, is_damage, sync_folder, write_ahead
+from colonnade.extensions.file_storage.segment import Newer, is_damage, write_ahead
 from colonnade.pipeline.cursor import RowRanges, Totals
+from colonnade.pipeline.disk import sync
 
 FORMAT = 1
 APPLICATION_ID = 0x636C6E63
@@ -130,7 +131,7 @@ class Catalog:
         self._connection = connection
         self.set_fsync(self.fsync)
         if made:
-            sync_folder(self.path.parent)
+            sync(self.path.parent)
         self._make_ballast()
         return made
 

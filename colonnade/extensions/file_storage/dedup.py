@@ -21,8 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from colonnade import native
-from colonnade.extensions.file_storage.segment import ROW_BITS, Damaged, Segment, place, sync_folder
+from colonnade.extensions.file_storage.segment import ROW_BITS, Damaged, Segment, place
 from colonnade.native import Batch, EventKeys, EventWindow
+from colonnade.pipeline.disk import sync
 from colonnade.pipeline.log import Append
 
 NAME = "seen-{}"
@@ -97,7 +98,7 @@ class Seen:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-        sync_folder(self.folder)
+        sync(self.folder)
 
     def load(self, logs: dict[int, str], segments: Iterable[Segment]) -> None:
         """Finds what was known, of these logs (ids by number); what can not be read is not known."""

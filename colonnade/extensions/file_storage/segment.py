@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from colonnade.pipeline import faults
+from colonnade.pipeline.disk import sync
 
 FORMAT = 1
 APPLICATION_ID = 0x636C6E62
@@ -141,7 +142,7 @@ class Segment:
             write_ahead(connection)
             connection.executescript(f"BEGIN; {_SCHEMA} COMMIT; PRAGMA wal_checkpoint(TRUNCATE);")
         os.rename(beside, self.path)
-        sync_folder(self.path.parent)
+        sync(self.path.parent)
         self._writer = _connect(self.path)
         self._writer.executescript(f"PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -{CACHE_KIB};")
         self.set_fsync(fsync)
@@ -277,8 +278,8 @@ class Segment:
         for path in self.files:
             if path.exists():
                 os.replace(path, folder / path.name)
-        sync_folder(folder)
-        sync_folder(self.path.parent)
+        sync(folder)
+        sync(self.path.parent)
         return folder / self.path.name
 
 
@@ -321,15 +322,6 @@ def is_damage(error: sqlite3.Error) -> bool:
     code = getattr(error, "sqlite_errorcode", 0)
     # Without a code: a text that is no UTF-8.
     return code in _DAMAGE or code & 0xFF in _DAMAGE or not code
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes new names in a folder last."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def number_of(path: Path) -> int:
